@@ -1,0 +1,167 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+// Consumer describes a durable consumer whose messages several processes may share.
+type Consumer struct {
+	Stream  string
+	Durable string
+	// Filters are the subjects wanted; none means all.
+	Filters []string
+	// AckWait is after how long an unacknowledged message is delivered again.
+	AckWait time.Duration
+	// MaxAckPending bounds the messages delivered and not yet acknowledged, over all processes.
+	MaxAckPending int
+	// Batch is the most messages that one call of the handler gets.
+	Batch int
+}
+
+const missedHeartbeats = 3
+
+// Consume calls handle with batches of messages, one call at a time, until ctx ends: whatever has arrived, up to Batch, without
+// waiting for more. The handler acknowledges each message itself, after its effect is committed. A lost connection, stream or
+// consumer is waited for and made again; Consume returns only when ctx ends, and then nil.
+func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx context.Context, messages []jetstream.Msg)) error {
+	log := b.log.With().Str("stream", consumer.Stream).Str("consumer", consumer.Durable).Logger()
+	report := func(err error) { log.Warn().Err(err).Msg("consumer interrupted, trying again") }
+	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
+		if err := b.Provision(ctx); err != nil {
+			return err
+		}
+		durable, err := b.JS.CreateOrUpdateConsumer(ctx, consumer.Stream, jetstream.ConsumerConfig{
+			Durable: consumer.Durable, FilterSubjects: consumer.Filters, AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: consumer.AckWait, MaxAckPending: consumer.MaxAckPending, MaxDeliver: -1,
+		})
+		if err != nil {
+			return fmt.Errorf("create consumer: %w", err)
+		}
+		return follow(ctx, durable, consumer.Batch, func(messages []jetstream.Msg) error {
+			handle(ctx, messages)
+			return nil
+		})
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// follow hands on the consumer's messages in batches until ctx ends, the handler fails or the subscription is beyond repair.
+// It returns an error in every case.
+func follow(ctx context.Context, consumer jetstream.Consumer, batch int, handle func([]jetstream.Msg) error) error {
+	arrived := make(chan jetstream.Msg, batch)
+	broken := make(chan error, 1)
+	missed := 0
+	done := make(chan struct{})
+	defer close(done)
+	subscription, err := consumer.Consume(func(message jetstream.Msg) {
+		select {
+		case arrived <- message:
+		case <-done:
+		}
+	}, jetstream.PullMaxMessages(batch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		// The client repairs a lost connection by itself. A consumer that stays silent may be gone: look again from the start.
+		if errors.Is(err, nats.ErrNoHeartbeat) || errors.Is(err, jetstream.ErrNoHeartbeat) {
+			if missed++; missed < missedHeartbeats {
+				return
+			}
+		} else if !errors.Is(err, jetstream.ErrConsumerDeleted) && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return
+		}
+		select {
+		case broken <- err:
+		default:
+		}
+	}))
+	if err != nil {
+		return fmt.Errorf("subscribe to consumer: %w", err)
+	}
+	defer release(arrived)
+	defer subscription.Stop()
+	messages := make([]jetstream.Msg, 0, batch)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-broken:
+			return err
+		case <-subscription.Closed():
+			return errors.New("the subscription was closed")
+		case message := <-arrived:
+			messages = drain(append(messages[:0], message), arrived)
+			if err := handle(messages); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func drain(messages []jetstream.Msg, arrived <-chan jetstream.Msg) []jetstream.Msg {
+	for len(messages) < cap(messages) {
+		select {
+		case message := <-arrived:
+			messages = append(messages, message)
+		default:
+			return messages
+		}
+	}
+	return messages
+}
+
+// release gives back what was delivered and not handled, so that another process need not wait for AckWait.
+func release(arrived <-chan jetstream.Msg) {
+	for {
+		select {
+		case message := <-arrived:
+			_ = message.Nak()
+		default:
+			return
+		}
+	}
+}
+
+// HeaderReason is why a message was put into DEAD_LETTERS, HeaderSubject where it came from.
+const (
+	HeaderReason  = "galley-dead-reason"
+	HeaderSubject = "galley-dead-subject"
+)
+
+// DeadLetter moves a message that can never be processed to DEAD_LETTERS. The message is terminated only after it is stored there.
+func (b *Bus) DeadLetter(ctx context.Context, message jetstream.Msg, reason error) {
+	log := b.log.With().Str("subject", message.Subject()).AnErr("reason", reason).Logger()
+	meta, err := message.Metadata()
+	if err != nil {
+		log.Error().Err(err).Msg("dead letter without metadata")
+		return
+	}
+	letter := nats.NewMsg(subject.DeadLetter(meta.Stream))
+	letter.Data = message.Data()
+	maps.Copy(letter.Header, message.Headers())
+	for _, name := range []string{"Nats-Msg-Id", "Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-Subject-Sequence-Subject"} {
+		letter.Header.Del(name)
+	}
+	letter.Header.Set(HeaderSubject, message.Subject())
+	letter.Header.Set(HeaderReason, reason.Error())
+	letter.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream))
+	if _, err := b.JS.PublishMsg(ctx, letter); err != nil {
+		log.Error().Err(err).Msg("dead letter not stored, the message will be delivered again")
+		_ = message.NakWithDelay(time.Second)
+		return
+	}
+	log.Warn().Msg("message moved to dead letters")
+	if err := message.TermWithReason(reason.Error()); err != nil {
+		log.Warn().Err(err).Msg("dead letter not terminated, it will be delivered again")
+	}
+}

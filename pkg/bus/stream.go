@@ -1,0 +1,82 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+// MaxExecution is the longest that an execution may take from its acceptance. The journal must be kept longer than that.
+const MaxExecution = 24 * time.Hour
+
+const (
+	// DefaultJournalRetention is how long the journal keeps an execution's events.
+	DefaultJournalRetention = 72 * time.Hour
+
+	activityRetention   = 30 * 24 * time.Hour
+	deadLetterRetention = 90 * 24 * time.Hour
+	dedupeWindow        = 2 * time.Minute
+)
+
+// Settings say how the streams are kept.
+type Settings struct {
+	// Replicas is 1, or 3 in a cluster.
+	Replicas int
+	// JournalRetention must be longer than MaxExecution.
+	JournalRetention time.Duration
+}
+
+// Validate joins everything that is wrong.
+func (s Settings) Validate() error {
+	var problems []error
+	if s.Replicas != 1 && s.Replicas != 3 && s.Replicas != 5 {
+		problems = append(problems, fmt.Errorf("%d stream replicas: must be 1, 3 or 5", s.Replicas))
+	}
+	if s.JournalRetention <= MaxExecution {
+		problems = append(problems, fmt.Errorf("journal retention %v: must be longer than the longest execution, %v",
+			s.JournalRetention, MaxExecution))
+	}
+	return errors.Join(problems...)
+}
+
+// Provision creates the streams and the bucket, or brings them up to date. Every service calls it when it starts and whenever
+// a stream is missing, so there is no order of starting.
+func (b *Bus) Provision(ctx context.Context) error {
+	for _, stream := range b.streams() {
+		if _, err := b.JS.CreateOrUpdateStream(ctx, stream); err != nil {
+			return fmt.Errorf("provision stream %s: %w", stream.Name, err)
+		}
+	}
+	_, err := b.JS.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: subject.BucketRecipes, Description: "Immutable recipe versions", Storage: jetstream.FileStorage, Replicas: b.settings.Replicas,
+	})
+	if err != nil {
+		return fmt.Errorf("provision bucket %s: %w", subject.BucketRecipes, err)
+	}
+	return nil
+}
+
+func (b *Bus) streams() []jetstream.StreamConfig {
+	file := func(name, description string, retention jetstream.RetentionPolicy, maxAge time.Duration, subjects ...string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Description: description, Subjects: subjects, Retention: retention, MaxAge: maxAge,
+			Storage: jetstream.FileStorage, Replicas: b.settings.Replicas, Duplicates: dedupeWindow,
+		}
+	}
+	journal := file(subject.StreamExecutions, "The journal: every execution's ordered events",
+		jetstream.LimitsPolicy, b.settings.JournalRetention, subject.AllExecutions)
+	journal.AllowDirect, journal.DenyDelete, journal.DenyPurge = true, true, true
+	return []jetstream.StreamConfig{
+		journal,
+		file(subject.StreamRuns, "Requests to run a recipe", jetstream.WorkQueuePolicy, 0, subject.AllRuns),
+		file(subject.StreamActivity, "What people and services did", jetstream.LimitsPolicy, activityRetention,
+			subject.AllActivity, subject.AllRejected),
+		file(subject.StreamDeadLetters, "Messages that cannot be processed", jetstream.LimitsPolicy, deadLetterRetention,
+			subject.AllDeadLetters),
+	}
+}

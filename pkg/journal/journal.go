@@ -1,0 +1,266 @@
+// Package journal keeps the ordered log of each execution in the stream EXECUTIONS.
+//
+// All writes go through [Journal.Append], which holds these rules:
+//
+//   - Every append names the sequence of the execution's last event (0: none), guarded by the one wildcard over the execution's
+//     subjects. There is no unguarded write. Normally the sequence is that of the message being handled, so nothing is read.
+//   - When the server reports a conflict (10071, 10164), or says nothing, the last event is read through the stream's leader. If it carries the
+//     mark of this very append, the append had succeeded. If the execution stands where the append expected it, the append is
+//     tried again, with its guard. Otherwise somebody else moved the execution on: [MovedError].
+//   - An event's id is deterministic ("<execution>/funded", "<execution>/step/3"), so a replay is recognised at any distance
+//     in time; the mark (header galley-append) tells two workers apart that write the same id.
+//   - Nothing follows completed.
+//
+// A caller acknowledges the message that it consumed only after its effect is committed and the next event is appended.
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+const (
+	headerExpected        = "Nats-Expected-Last-Subject-Sequence"
+	headerExpectedSubject = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+	codeNoMessage jetstream.ErrorCode = 10037
+
+	ackTimeout = 5 * time.Second
+	maxTries   = 4
+)
+
+// ErrNotFound says that the journal holds no event of the execution: it never was, or its events have expired.
+var ErrNotFound = errors.New("no such execution in the journal")
+
+// Entry is an event to append.
+type Entry struct {
+	Execution subject.Execution
+	Kind      event.Kind
+	// Qualifier tells events of the same kind apart in the event's id ("3" in "<execution>/step/3"); empty for kinds that
+	// occur once.
+	Qualifier string
+	// Expect is the sequence of the execution's last event, 0 when it must not have any.
+	Expect uint64
+	// Source is the appending service, such as "billing".
+	Source string
+	Time   time.Time
+	// Header holds the extension attributes and traceparent; Append adds the rest. It must not be used afterwards.
+	Header nats.Header
+	Data   []byte
+}
+
+// ID is the event's deterministic id.
+func (e *Entry) ID() string {
+	id := e.Execution.ID + "/" + string(e.Kind)
+	if e.Qualifier != "" {
+		id += "/" + e.Qualifier
+	}
+	return id
+}
+
+// Record is an event of the journal.
+type Record struct {
+	Execution subject.Execution
+	Kind      event.Kind
+	Sequence  uint64
+	Stored    time.Time
+	Header    nats.Header
+	Data      []byte
+}
+
+// ID is the event's deterministic id.
+func (r *Record) ID() string {
+	return r.Header.Get(event.HeaderID)
+}
+
+// Credits is the amount in the event's header, in micro-credits.
+func (r *Record) Credits() (int64, error) {
+	amount, err := strconv.ParseInt(r.Header.Get(event.HeaderCredits), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("event %s: header %s: %w", r.ID(), event.HeaderCredits, err)
+	}
+	return amount, nil
+}
+
+// MovedError says that the execution is not where the append expected it. Last is its last event; the zero Record when it has none.
+type MovedError struct {
+	ID   string
+	Last Record
+}
+
+// Error names the event that was not appended and the one that stands last.
+func (e *MovedError) Error() string {
+	return fmt.Sprintf("append %s: the execution moved on to %s (sequence %d)", e.ID, e.Last.ID(), e.Last.Sequence)
+}
+
+// Result is what became of one entry: its sequence, or an error. A *MovedError is final; any other error means that it is not
+// known whether the event was stored, and the same append may be tried again.
+type Result struct {
+	Sequence uint64
+	Err      error
+}
+
+// Journal reads and appends.
+type Journal struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+}
+
+// New makes a Journal over an open connection. The stream itself is provisioned by package bus.
+func New(conn *nats.Conn, js jetstream.JetStream) *Journal {
+	return &Journal{conn: conn, js: js}
+}
+
+// Append adds the entries, each to its own execution, and waits for all of them. Results are in the order of the entries.
+func (j *Journal) Append(ctx context.Context, entries ...Entry) []Result {
+	results := make([]Result, len(entries))
+	futures := make([]jetstream.PubAckFuture, len(entries))
+	messages := make([]*nats.Msg, len(entries))
+	for i := range entries {
+		messages[i] = entries[i].message()
+		futures[i], results[i].Err = j.js.PublishMsgAsync(messages[i], jetstream.WithRetryAttempts(0))
+	}
+	timer := time.NewTimer(ackTimeout)
+	defer timer.Stop()
+	for i, future := range futures {
+		if future != nil {
+			results[i] = await(ctx, future, timer.C)
+		}
+		if results[i].Err != nil {
+			results[i] = j.resolve(ctx, &entries[i], messages[i], results[i].Err)
+		}
+	}
+	return results
+}
+
+var errNoAck = errors.New("no acknowledgement in time")
+
+func await(ctx context.Context, future jetstream.PubAckFuture, timeout <-chan time.Time) Result {
+	select {
+	case ack := <-future.Ok():
+		return Result{Sequence: ack.Sequence}
+	case err := <-future.Err():
+		return Result{Err: err}
+	case <-timeout:
+		return Result{Err: errNoAck}
+	case <-ctx.Done():
+		return Result{Err: ctx.Err()}
+	}
+}
+
+// resolve finds out what became of an append that was not acknowledged, and repeats it where that is safe.
+func (j *Journal) resolve(ctx context.Context, entry *Entry, message *nats.Msg, cause error) Result {
+	for try := 1; ; try++ {
+		last, err := j.Last(ctx, entry.Execution)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return Result{Err: fmt.Errorf("append %s: %w (and its outcome cannot be read: %w)", entry.ID(), cause, err)}
+		}
+		if last.Sequence > 0 && last.Header.Get(event.HeaderAppend) == message.Header.Get(event.HeaderAppend) {
+			return Result{Sequence: last.Sequence}
+		}
+		if last.Sequence != entry.Expect {
+			return Result{Err: &MovedError{ID: entry.ID(), Last: last}}
+		}
+		if try == maxTries || ctx.Err() != nil {
+			return Result{Err: fmt.Errorf("append %s: %w", entry.ID(), cause)}
+		}
+		ack, err := j.js.PublishMsg(ctx, message)
+		if err == nil {
+			return Result{Sequence: ack.Sequence}
+		}
+		cause = err
+	}
+}
+
+func (e *Entry) message() *nats.Msg {
+	header := e.Header
+	if header == nil {
+		header = nats.Header{}
+	}
+	set := func(name, value string) { header[name] = []string{value} }
+	set(event.HeaderSpecVersion, "1.0")
+	set(event.HeaderID, e.ID())
+	set(event.HeaderType, e.Kind.Type())
+	set(event.HeaderSource, "/galley/"+e.Source)
+	set(event.HeaderTime, e.Time.UTC().Format(time.RFC3339Nano))
+	set(event.HeaderContentType, "application/json")
+	set(event.HeaderAppend, nuid.Next())
+	set(headerExpected, strconv.FormatUint(e.Expect, 10))
+	set(headerExpectedSubject, e.Execution.All())
+	return &nats.Msg{Subject: e.Execution.Event(string(e.Kind)), Header: header, Data: e.Data}
+}
+
+type lastRequest struct {
+	LastBySubject string `json:"last_by_subj"`
+}
+
+type lastReply struct {
+	Error   *jetstream.APIError `json:"error"`
+	Message struct {
+		Subject  string    `json:"subject"`
+		Sequence uint64    `json:"seq"`
+		Header   []byte    `json:"hdrs"`
+		Data     []byte    `json:"data"`
+		Time     time.Time `json:"time"`
+	} `json:"message"`
+}
+
+// Last reads the execution's last event through the stream's leader (a direct get may be served by a follower that lags behind).
+func (j *Journal) Last(ctx context.Context, execution subject.Execution) (Record, error) {
+	request, err := json.Marshal(lastRequest{LastBySubject: execution.All()})
+	if err != nil {
+		return Record{}, fmt.Errorf("encode request: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	message, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+subject.StreamExecutions, request)
+	if err != nil {
+		return Record{}, fmt.Errorf("read the last event of %s: %w", execution.ID, err)
+	}
+	var reply lastReply
+	if err := json.Unmarshal(message.Data, &reply); err != nil {
+		return Record{}, fmt.Errorf("decode the last event of %s: %w", execution.ID, err)
+	}
+	switch {
+	case reply.Error != nil && reply.Error.ErrorCode == codeNoMessage:
+		return Record{}, fmt.Errorf("execution %s: %w", execution.ID, ErrNotFound)
+	case reply.Error != nil:
+		return Record{}, fmt.Errorf("read the last event of %s: %w", execution.ID, reply.Error)
+	}
+	header, err := nats.DecodeHeadersMsg(reply.Message.Header)
+	if err != nil {
+		return Record{}, fmt.Errorf("decode the last event of %s: %w", execution.ID, err)
+	}
+	return record(reply.Message.Subject, reply.Message.Sequence, reply.Message.Time, header, reply.Message.Data)
+}
+
+// Decode reads a delivered message. Deliveries counts how often it was delivered, from 1.
+func Decode(message jetstream.Msg) (decoded Record, deliveries int, err error) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return Record{}, 0, fmt.Errorf("read metadata: %w", err)
+	}
+	decoded, err = record(message.Subject(), meta.Sequence.Stream, meta.Timestamp, message.Headers(), message.Data())
+	return decoded, int(meta.NumDelivered), err //nolint:gosec // a delivery count never comes near 2^63
+}
+
+func record(name string, sequence uint64, stored time.Time, header nats.Header, data []byte) (Record, error) {
+	execution, kind, err := subject.ParseExecution(name)
+	if err != nil {
+		return Record{}, err
+	}
+	return Record{
+		Execution: execution, Kind: event.Kind(kind), Sequence: sequence, Stored: stored.UTC(), Header: header, Data: data,
+	}, nil
+}

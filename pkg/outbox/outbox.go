@@ -1,0 +1,155 @@
+// Package outbox publishes events that belong to a database transaction: they are stored in it, and a relay publishes them
+// afterwards, at least once and in order. Consumers recognise a repetition by its ce-id.
+//
+// A schema that uses it has the table
+//
+//	outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, subject text NOT NULL, header jsonb NOT NULL, data bytea NOT NULL)
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+const (
+	// interval is how long an event waits when nobody woke the relay: after a crash between commit and Wake, for example.
+	interval = time.Second
+	page     = 200
+)
+
+// Outbox stores and relays the events of one schema.
+type Outbox struct {
+	pool   *pgxpool.Pool
+	js     jetstream.JetStream
+	table  string
+	source string
+	log    zerolog.Logger
+	wake   chan struct{}
+}
+
+// New makes the outbox of a service's schema. The pool's role must be able to insert, select and delete.
+func New(pool *pgxpool.Pool, js jetstream.JetStream, schema string, log zerolog.Logger) *Outbox {
+	return &Outbox{
+		pool: pool, js: js, table: pgx.Identifier{schema, "outbox"}.Sanitize(), source: "/galley/" + schema, log: log,
+		wake: make(chan struct{}, 1),
+	}
+}
+
+// Activity stores an activity of the customer in the transaction. trace is a W3C traceparent, or "".
+func (o *Outbox) Activity(ctx context.Context, tx pgx.Tx, activity event.Activity, trace string) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make event id: %w", err)
+	}
+	data, err := json.Marshal(activity)
+	if err != nil {
+		return fmt.Errorf("encode activity: %w", err)
+	}
+	header := map[string]string{
+		event.HeaderSpecVersion: "1.0", event.HeaderID: id.String(), event.HeaderType: event.TypeActivity,
+		event.HeaderSource: o.source, event.HeaderTime: activity.OccurredAt.UTC().Format(time.RFC3339Nano),
+		event.HeaderContentType: "application/json", event.HeaderActor: activity.Actor.String(),
+	}
+	if trace != "" {
+		header[event.HeaderTraceParent] = trace
+	}
+	name := subject.Activity(activity.CustomerID, activity.ActionType)
+	_, err = tx.Exec(ctx, `INSERT INTO `+o.table+` (subject, header, data) VALUES ($1, $2, $3)`, name, header, data)
+	if err != nil {
+		return fmt.Errorf("store activity: %w", err)
+	}
+	return nil
+}
+
+// Wake tells the relay that a transaction with events was committed.
+func (o *Outbox) Wake() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run relays stored events until ctx ends.
+func (o *Outbox) Run(ctx context.Context) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		more, err := o.relay(ctx)
+		if err != nil && ctx.Err() == nil {
+			o.log.Warn().Err(err).Msg("events wait in the outbox")
+		}
+		if more && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		case <-o.wake:
+		}
+	}
+}
+
+type row struct {
+	id      int64
+	subject string
+	header  map[string]string
+	data    []byte
+}
+
+// relay publishes a page of events and forgets them, in one transaction: a second process waits for the rows, so that the order
+// holds.
+func (o *Outbox) relay(ctx context.Context) (more bool, err error) {
+	err = pgx.BeginFunc(ctx, o.pool, func(tx pgx.Tx) error {
+		rows, err := o.pending(ctx, tx)
+		if err != nil {
+			return err
+		}
+		more = len(rows) == page
+		ids := make([]int64, 0, len(rows))
+		for _, row := range rows {
+			message := nats.NewMsg(row.subject)
+			message.Data = row.data
+			for name, value := range row.header {
+				message.Header.Set(name, value)
+			}
+			if _, err := o.js.PublishMsg(ctx, message, jetstream.WithMsgID(row.header[event.HeaderID])); err != nil {
+				return fmt.Errorf("publish %s: %w", row.subject, err)
+			}
+			ids = append(ids, row.id)
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `DELETE FROM `+o.table+` WHERE id = ANY($1)`, ids)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("relay events: %w", err)
+	}
+	return more, nil
+}
+
+func (o *Outbox) pending(ctx context.Context, tx pgx.Tx) ([]row, error) {
+	result, err := tx.Query(ctx, `SELECT id, subject, header, data FROM `+o.table+` ORDER BY id LIMIT $1 FOR UPDATE`, page)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return pgx.CollectRows(result, func(r pgx.CollectableRow) (row, error) {
+		var found row
+		err := r.Scan(&found.id, &found.subject, &found.header, &found.data)
+		return found, err
+	})
+}

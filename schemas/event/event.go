@@ -1,0 +1,239 @@
+// Package event holds the events of galley: CloudEvents 1.0 in NATS binary mode, attributes in ce- headers, JSON data. What a
+// consumer filters, counts or bills by is repeated in headers, so that no consumer has to decode data that it only passes on.
+package event
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/problem"
+)
+
+// Kind is the last token of a journal subject: what happened to the execution.
+type Kind string
+
+const (
+	// Accepted opens the journal. Data: Request. Appended by ingest.
+	Accepted Kind = "accepted"
+	// Funded says that the quoted maximum was debited. Data: Funding. Appended by billing.
+	Funded Kind = "funded"
+	// Started fences an earlier worker after a redelivery. Data: Checkpoint. Appended by the executor.
+	Started Kind = "started"
+	// Step is a durable checkpoint. Data: Checkpoint. Appended by the executor.
+	Step Kind = "step"
+	// Completed ends the journal, exactly once. Data: Response. Appended by whoever ends the execution.
+	Completed Kind = "completed"
+)
+
+// Type is the CloudEvents type of the journal event.
+func (k Kind) Type() string {
+	return "dev.galley.execution." + string(k) + ".v1"
+}
+
+// CloudEvents types outside the journal.
+const (
+	TypeRunRequested = "dev.galley.run.requested.v1"
+	TypeRunRejected  = "dev.galley.run.rejected.v1"
+	TypeActivity     = "dev.galley.activity.v1"
+)
+
+// Headers of every event (CloudEvents 1.0 attributes, its distributed-tracing extension under its W3C name).
+const (
+	HeaderSpecVersion = "ce-specversion"
+	HeaderID          = "ce-id"
+	HeaderType        = "ce-type"
+	HeaderSource      = "ce-source"
+	HeaderTime        = "ce-time"
+	HeaderContentType = "ce-datacontenttype"
+	HeaderTraceParent = "traceparent"
+)
+
+// CloudEvents extension attributes of journal events.
+const (
+	HeaderAgent   = "ce-agentid"
+	HeaderRecipe  = "ce-recipeid"
+	HeaderVersion = "ce-recipeversion"
+	// HeaderActor is who asked for the execution, "<type>:<id>".
+	HeaderActor = "ce-actor"
+	// HeaderCredits is a whole number of micro-credits: in accepted the quoted maximum, in funded what was debited, in completed
+	// what is charged in the end.
+	HeaderCredits = "ce-microcredits"
+	// HeaderStatus (completed only) is the status of the response.
+	HeaderStatus = "ce-status"
+	// HeaderCode (completed only) is the code of the first error, absent on success.
+	HeaderCode = "ce-errorcode"
+	// HeaderDuration (completed only) is the duration in milliseconds.
+	HeaderDuration = "ce-durationms"
+)
+
+// Headers that are not attributes of the event.
+const (
+	// HeaderReply is the inbox of a synchronous caller: whoever appends completed also publishes its data there.
+	HeaderReply = "galley-reply"
+	// HeaderAppend is unique to one append, so that its author recognises its own event after a lost acknowledgement.
+	HeaderAppend = "galley-append"
+	// HeaderError is the code of a refusal in a reply to a query; the data is then a problem.Error.
+	HeaderError = "galley-error"
+)
+
+// Status is how an execution stands.
+type Status string
+
+const (
+	// StatusAccepted: in the journal, not started yet.
+	StatusAccepted Status = "accepted"
+	// StatusRunning: funded, or in the middle of its steps.
+	StatusRunning Status = "running"
+	// StatusSuccess: every step that was not skipped succeeded and the output is valid.
+	StatusSuccess Status = "success"
+	// StatusPartial: a step that may fail did, the rest and the output are fine.
+	StatusPartial Status = "partial"
+	// StatusFailed: anything else.
+	StatusFailed Status = "failed"
+)
+
+// Terminal tells whether the status can no longer change.
+func (s Status) Terminal() bool {
+	return s == StatusSuccess || s == StatusPartial || s == StatusFailed
+}
+
+// Actor is who did something: a customer's API key, the operator, a NATS producer or a service.
+type Actor struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+}
+
+// String is "<type>:<id>", the form of HeaderActor.
+func (a Actor) String() string {
+	return a.Type + ":" + a.ID
+}
+
+// Request is what an execution was asked to do, with everything pinned that could change later. Data of accepted.
+type Request struct {
+	ExecutionID   string          `json:"execution_id"`
+	CustomerID    string          `json:"customer_id"`
+	AgentID       string          `json:"agent_id"`
+	RecipeID      string          `json:"recipe_id"`
+	RecipeVersion int             `json:"recipe_version"`
+	Input         json.RawMessage `json:"input_data"`
+	// Vars are those of the customer's settings that the recipe reads.
+	Vars map[string]any `json:"vars,omitempty"`
+	// Quoted is the most that the execution can cost.
+	Quoted     credit.Micro `json:"quoted_credits"`
+	Actor      Actor        `json:"actor"`
+	AcceptedAt time.Time    `json:"accepted_at"`
+	// Deadline is the latest moment at which the execution may still be going.
+	Deadline time.Time `json:"deadline"`
+}
+
+// Debit is the ledger row that paid for an execution.
+type Debit struct {
+	TransactionID int64        `json:"transaction_id"`
+	Amount        credit.Micro `json:"amount"`
+	BalanceAfter  credit.Micro `json:"balance_after"`
+}
+
+// Funding is the request with its debit. Data of funded.
+type Funding struct {
+	Debit Debit `json:"debit"`
+	Request
+}
+
+// Checkpoint is the whole resume state of an execution. Data of step and started.
+type Checkpoint struct {
+	ExecutionID string `json:"execution_id"`
+	// Delivery counts the workers that had the execution, from 1.
+	Delivery  int       `json:"delivery"`
+	StartedAt time.Time `json:"started_at"`
+	// Next is the index of the first step that is not done.
+	Next  int            `json:"next"`
+	State map[string]any `json:"state"`
+	Steps []StepOutcome  `json:"steps"`
+}
+
+// StepStatus is how a step ended.
+type StepStatus string
+
+const (
+	// StepSuccess: the component did its work.
+	StepSuccess StepStatus = "success"
+	// StepFailed: every attempt failed.
+	StepFailed StepStatus = "failed"
+	// StepSkipped: its condition was false.
+	StepSkipped StepStatus = "skipped"
+)
+
+// StepOutcome is the durable outcome of a step.
+type StepOutcome struct {
+	StepSummary
+	// Output is what later steps may read.
+	Output any            `json:"output,omitempty"`
+	Error  *problem.Error `json:"error,omitempty"`
+}
+
+// StepSummary is what the response tells of a step.
+type StepSummary struct {
+	ID         string       `json:"id"`
+	Status     StepStatus   `json:"status"`
+	Attempts   int          `json:"attempts"`
+	DurationMS int64        `json:"duration_ms"`
+	Credits    credit.Micro `json:"credits"`
+}
+
+// Response is the one standard response: HTTP body, data of completed, webhook.
+type Response struct {
+	RecipeID      string          `json:"recipe_id"`
+	AgentID       string          `json:"agent_id"`
+	RecipeVersion int             `json:"recipe_version"`
+	ExecutionID   string          `json:"execution_id"`
+	CustomerID    string          `json:"customer_id"`
+	Status        Status          `json:"status"`
+	Data          json.RawMessage `json:"data"`
+	Metadata      Metadata        `json:"metadata"`
+	Errors        []problem.Error `json:"errors"`
+}
+
+// Metadata is what the response tells about the execution itself.
+type Metadata struct {
+	DurationMS         int64         `json:"duration_ms"`
+	RecordsProcessed   int           `json:"records_processed"`
+	CreditsConsumed    credit.Micro  `json:"credits_consumed"`
+	ComponentsExecuted int           `json:"components_executed"`
+	Timestamp          time.Time     `json:"timestamp"`
+	Steps              []StepSummary `json:"steps"`
+}
+
+// RunRequest is what a producer publishes to ask for an execution, bare or as the data of a CloudEvent.
+type RunRequest struct {
+	AgentID  string          `json:"agent_id"`
+	RecipeID string          `json:"recipe_id"`
+	Input    json.RawMessage `json:"input_data"`
+	// Version is 0 for the newest.
+	Version int `json:"version,omitempty"`
+}
+
+// Rejection reports a run request that was refused. Data of galley.run.rejected.<customer>.
+type Rejection struct {
+	CustomerID string              `json:"customer_id"`
+	Subject    string              `json:"subject"`
+	MessageID  string              `json:"message_id,omitempty"`
+	Sequence   uint64              `json:"sequence"`
+	Code       problem.Code        `json:"code"`
+	Message    string              `json:"message"`
+	Violations []problem.Violation `json:"violations,omitempty"`
+	RejectedAt time.Time           `json:"rejected_at"`
+}
+
+// Activity is something that a person or service did to the catalogue, keys or credits. Data of galley.activity.>.
+type Activity struct {
+	CustomerID string `json:"customer_id"`
+	// ActionType is "<resource>.<verb>", such as "recipe.published".
+	ActionType   string          `json:"action_type"`
+	ResourceType string          `json:"resource_type"`
+	ResourceID   string          `json:"resource_id"`
+	Actor        Actor           `json:"actor"`
+	Changes      json.RawMessage `json:"changes,omitempty"`
+	Outcome      string          `json:"outcome"`
+	OccurredAt   time.Time       `json:"occurred_at"`
+}

@@ -1,0 +1,127 @@
+// Package query holds the messages of the request-reply queries between services. A refusal is a reply with the header
+// galley-error whose data is a problem.Error.
+package query
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/event"
+)
+
+// Names of the services, as used in query subjects, event sources and Postgres roles.
+const (
+	ServiceIngest   = "ingest"
+	ServiceBilling  = "billing"
+	ServiceExecutor = "executor"
+	ServiceAudit    = "audit"
+)
+
+// Names of the queries: the last token of galley.query.<service>.<name>.
+const (
+	// Ready is answered by every service: Readiness.
+	Ready = "ready"
+	// Balance (billing): BalanceRequest to BalanceReply.
+	Balance = "balance"
+	// Grant (billing): GrantRequest to GrantReply. Idempotent by ID.
+	Grant = "grant"
+	// Transactions (billing): TransactionsRequest to TransactionsReply.
+	Transactions = "transactions"
+	// AuditEvents (audit): AuditEventsRequest to AuditEventsReply.
+	AuditEvents = "events"
+)
+
+// Readiness tells whether a service can do its work; Checks maps each dependency to "ok" or to what is wrong.
+type Readiness struct {
+	Ready  bool              `json:"ready"`
+	Checks map[string]string `json:"checks"`
+}
+
+// BalanceRequest asks for a customer's balance.
+type BalanceRequest struct {
+	CustomerID string `json:"customer_id"`
+}
+
+// BalanceReply is a customer's balance. Debits are posted before the work, so what is posted is what is available.
+type BalanceReply struct {
+	CustomerID string       `json:"customer_id"`
+	Posted     credit.Micro `json:"posted"`
+	Available  credit.Micro `json:"available"`
+}
+
+// GrantRequest gives a customer credits. The same ID is the same grant, whatever else the repeated request says.
+type GrantRequest struct {
+	ID         string       `json:"id"`
+	CustomerID string       `json:"customer_id"`
+	Amount     credit.Micro `json:"amount"`
+	Reason     string       `json:"reason"`
+	Actor      event.Actor  `json:"actor"`
+}
+
+// GrantReply is the ledger row of a grant and the balance after it.
+type GrantReply struct {
+	Transaction Transaction  `json:"transaction"`
+	Balance     BalanceReply `json:"balance"`
+	// Repeated tells that the grant had been made before.
+	Repeated bool `json:"repeated"`
+}
+
+// TransactionsRequest asks for ledger rows, newest first.
+type TransactionsRequest struct {
+	CustomerID  string `json:"customer_id"`
+	ExecutionID string `json:"execution_id,omitempty"`
+	// Before is the id of the last row of the previous page, 0 for the first page.
+	Before int64 `json:"before,omitempty"`
+	Limit  int   `json:"limit"`
+}
+
+// TransactionsReply is a page of ledger rows. Next is the Before of the next page, 0 at the end.
+type TransactionsReply struct {
+	Transactions []Transaction `json:"transactions"`
+	Next         int64         `json:"next,omitempty"`
+}
+
+// Transaction is a row of the append-only ledger.
+type Transaction struct {
+	ID         int64  `json:"transaction_id"`
+	CustomerID string `json:"customer_id"`
+	// Kind is debit, refund, grant, expire or adjust.
+	Kind string `json:"kind"`
+	// Amount is signed: negative for a debit.
+	Amount       credit.Micro `json:"amount"`
+	BalanceAfter credit.Micro `json:"balance_after"`
+	ExecutionID  string       `json:"execution_id,omitempty"`
+	Reason       string       `json:"reason,omitempty"`
+	CreatedAt    time.Time    `json:"created_at"`
+}
+
+// AuditEventsRequest asks for audit rows, newest first.
+type AuditEventsRequest struct {
+	CustomerID string `json:"customer_id"`
+	// ResourceID limits the answer to one resource, such as an execution.
+	ResourceID string `json:"resource_id,omitempty"`
+	// Before is the sequence of the last row of the previous page, 0 for the first page.
+	Before int64 `json:"before,omitempty"`
+	Limit  int   `json:"limit"`
+}
+
+// AuditEventsReply is a page of audit rows. Next is the Before of the next page, 0 at the end.
+type AuditEventsReply struct {
+	Events []AuditEvent `json:"events"`
+	Next   int64        `json:"next,omitempty"`
+}
+
+// AuditEvent is a row of the audit log. Leaf is the stored canonical form, verbatim.
+type AuditEvent struct {
+	Sequence     int64           `json:"sequence"`
+	EventID      string          `json:"event_id"`
+	ActionType   string          `json:"action_type"`
+	ResourceType string          `json:"resource_type"`
+	ResourceID   string          `json:"resource_id"`
+	ActorType    string          `json:"actor_type"`
+	ActorID      string          `json:"actor_id"`
+	Outcome      string          `json:"outcome"`
+	OccurredAt   time.Time       `json:"occurred_at"`
+	Leaf         json.RawMessage `json:"leaf"`
+}
