@@ -47,7 +47,7 @@ func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx co
 		if err != nil {
 			return fmt.Errorf("create consumer: %w", err)
 		}
-		return follow(ctx, durable, consumer.Batch, func(messages []jetstream.Msg) error {
+		return follow(ctx, durable, consumer.Batch, 0, func(messages []jetstream.Msg) error {
 			handle(ctx, messages)
 			return nil
 		})
@@ -58,9 +58,11 @@ func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx co
 	return err
 }
 
-// follow hands on the consumer's messages in batches until ctx ends, the handler fails or the subscription is beyond repair.
-// It returns an error in every case.
-func follow(ctx context.Context, consumer jetstream.Consumer, batch int, handle func([]jetstream.Msg) error) error {
+// follow hands on the consumer's messages in batches until ctx ends, the handler fails or the subscription is beyond repair. A
+// batch that is not full waits linger for more. It returns an error in every case.
+func follow(
+	ctx context.Context, consumer jetstream.Consumer, batch int, linger time.Duration, handle func([]jetstream.Msg) error,
+) error {
 	arrived := make(chan jetstream.Msg, batch)
 	broken := make(chan error, 1)
 	missed := 0
@@ -100,7 +102,7 @@ func follow(ctx context.Context, consumer jetstream.Consumer, batch int, handle 
 		case <-subscription.Closed():
 			return errors.New("the subscription was closed")
 		case message := <-arrived:
-			messages = drain(append(messages[:0], message), arrived)
+			messages = drain(ctx, append(messages[:0], message), arrived, linger)
 			if err := handle(messages); err != nil {
 				return err
 			}
@@ -108,12 +110,29 @@ func follow(ctx context.Context, consumer jetstream.Consumer, batch int, handle 
 	}
 }
 
-func drain(messages []jetstream.Msg, arrived <-chan jetstream.Msg) []jetstream.Msg {
+func drain(ctx context.Context, messages []jetstream.Msg, arrived <-chan jetstream.Msg, linger time.Duration) []jetstream.Msg {
+	var timeout <-chan time.Time
+	if linger > 0 {
+		timer := time.NewTimer(linger)
+		defer timer.Stop()
+		timeout = timer.C
+	}
 	for len(messages) < cap(messages) {
 		select {
 		case message := <-arrived:
 			messages = append(messages, message)
+			continue
 		default:
+		}
+		if linger == 0 {
+			return messages
+		}
+		select {
+		case message := <-arrived:
+			messages = append(messages, message)
+		case <-timeout:
+			return messages
+		case <-ctx.Done():
 			return messages
 		}
 	}

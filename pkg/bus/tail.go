@@ -19,6 +19,8 @@ type Tail struct {
 	Filters []string
 	// Batch is the most messages that one call of apply gets.
 	Batch int
+	// Linger is how long a batch that is not full waits for more: fewer, larger transactions, for a projection that much later.
+	Linger time.Duration
 	// Position reads the sequence of the last message that took effect, 0 before the first.
 	Position func(ctx context.Context) (uint64, error)
 	// Apply stores the effect of the messages and, in the same transaction, the sequence of the last one as the new position. It
@@ -50,7 +52,7 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 			return fmt.Errorf("create ordered consumer: %w", err)
 		}
 		batch := make([]Message, 0, tail.Batch)
-		return follow(ctx, consumer, tail.Batch, func(messages []jetstream.Msg) error {
+		return follow(ctx, consumer, tail.Batch, tail.Linger, func(messages []jetstream.Msg) error {
 			batch = batch[:0]
 			for _, message := range messages {
 				meta, err := message.Metadata()

@@ -26,6 +26,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 )
@@ -37,7 +38,7 @@ const (
 	codeNoMessage jetstream.ErrorCode = 10037
 
 	ackTimeout = 5 * time.Second
-	maxTries   = 4
+	maxTries   = 5
 )
 
 // ErrNotFound says that the journal holds no event of the execution: it never was, or its events have expired.
@@ -55,7 +56,8 @@ type Entry struct {
 	// Source is the appending service, such as "billing".
 	Source string
 	Time   time.Time
-	// Header holds the extension attributes and traceparent; Append adds the rest. It must not be used afterwards.
+	// Header holds the extension attributes and traceparent; Append adds the rest, among it the mark of this append: an Entry that is
+	// passed again, with the same Header, is the same append. For any other purpose it must not be used again.
 	Header nats.Header
 	Data   []byte
 }
@@ -159,27 +161,33 @@ func await(ctx context.Context, future jetstream.PubAckFuture, timeout <-chan ti
 	}
 }
 
-// resolve finds out what became of an append that was not acknowledged, and repeats it where that is safe.
+// resolve finds out what became of an append that was not acknowledged, and repeats it where that is safe. A leader that was just
+// elected may answer from before the expected event: that says nothing yet, so it is asked again.
 func (j *Journal) resolve(ctx context.Context, entry *Entry, message *nats.Msg, cause error) Result {
+	var backoff lifecycle.Backoff
 	for try := 1; ; try++ {
 		last, err := j.Last(ctx, entry.Execution)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return Result{Err: fmt.Errorf("append %s: %w (and its outcome cannot be read: %w)", entry.ID(), cause, err)}
 		}
-		if last.Sequence > 0 && last.Header.Get(event.HeaderAppend) == message.Header.Get(event.HeaderAppend) {
+		switch {
+		case last.Sequence > 0 && last.Header.Get(event.HeaderAppend) == message.Header.Get(event.HeaderAppend):
 			return Result{Sequence: last.Sequence}
-		}
-		if last.Sequence != entry.Expect {
+		case last.Sequence > entry.Expect, last.Sequence == 0 && entry.Expect > 0 && try == maxTries:
 			return Result{Err: &MovedError{ID: entry.ID(), Last: last}}
-		}
-		if try == maxTries || ctx.Err() != nil {
+		case try == maxTries || ctx.Err() != nil:
 			return Result{Err: fmt.Errorf("append %s: %w", entry.ID(), cause)}
 		}
-		ack, err := j.js.PublishMsg(ctx, message)
-		if err == nil {
-			return Result{Sequence: ack.Sequence}
+		if last.Sequence == entry.Expect {
+			ack, err := j.js.PublishMsg(ctx, message)
+			if err == nil {
+				return Result{Sequence: ack.Sequence}
+			}
+			cause = err
 		}
-		cause = err
+		if try > 1 && !backoff.Wait(ctx) {
+			return Result{Err: fmt.Errorf("append %s: %w", entry.ID(), cause)}
+		}
 	}
 }
 
@@ -195,17 +203,38 @@ func (e *Entry) message() *nats.Msg {
 	set(event.HeaderSource, "/galley/"+e.Source)
 	set(event.HeaderTime, e.Time.UTC().Format(time.RFC3339Nano))
 	set(event.HeaderContentType, "application/json")
-	set(event.HeaderAppend, nuid.Next())
+	if header.Get(event.HeaderAppend) == "" {
+		set(event.HeaderAppend, nuid.Next())
+	}
 	set(headerExpected, strconv.FormatUint(e.Expect, 10))
 	set(headerExpectedSubject, e.Execution.All())
 	return &nats.Msg{Subject: e.Execution.Event(string(e.Kind)), Header: header, Data: e.Data}
+}
+
+// Reply publishes a completed event to the caller that waits for it, if its header names an inbox. It is not stored: a caller that
+// misses it reads the journal.
+func (j *Journal) Reply(header nats.Header, data []byte) error {
+	inbox := header.Get(event.HeaderReply)
+	if inbox == "" {
+		return nil
+	}
+	reply := &nats.Msg{Subject: inbox, Header: nats.Header{}, Data: data}
+	for _, name := range []string{event.HeaderStatus, event.HeaderCode} {
+		if value := header.Get(name); value != "" {
+			reply.Header[name] = []string{value}
+		}
+	}
+	if err := j.conn.PublishMsg(reply); err != nil {
+		return fmt.Errorf("reply to caller: %w", err)
+	}
+	return nil
 }
 
 type lastRequest struct {
 	LastBySubject string `json:"last_by_subj"`
 }
 
-type lastReply struct {
+type storedReply struct {
 	Error   *jetstream.APIError `json:"error"`
 	Message struct {
 		Subject  string    `json:"subject"`
@@ -218,7 +247,16 @@ type lastReply struct {
 
 // Last reads the execution's last event through the stream's leader (a direct get may be served by a follower that lags behind).
 func (j *Journal) Last(ctx context.Context, execution subject.Execution) (Record, error) {
-	request, err := json.Marshal(lastRequest{LastBySubject: execution.All()})
+	return j.read(ctx, execution, execution.All())
+}
+
+// First reads the execution's accepted event, as Last does.
+func (j *Journal) First(ctx context.Context, execution subject.Execution) (Record, error) {
+	return j.read(ctx, execution, execution.Event(string(event.Accepted)))
+}
+
+func (j *Journal) read(ctx context.Context, execution subject.Execution, filter string) (Record, error) {
+	request, err := json.Marshal(lastRequest{LastBySubject: filter})
 	if err != nil {
 		return Record{}, fmt.Errorf("encode request: %w", err)
 	}
@@ -226,21 +264,21 @@ func (j *Journal) Last(ctx context.Context, execution subject.Execution) (Record
 	defer cancel()
 	message, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+subject.StreamExecutions, request)
 	if err != nil {
-		return Record{}, fmt.Errorf("read the last event of %s: %w", execution.ID, err)
+		return Record{}, fmt.Errorf("read the journal of %s: %w", execution.ID, err)
 	}
-	var reply lastReply
+	var reply storedReply
 	if err := json.Unmarshal(message.Data, &reply); err != nil {
-		return Record{}, fmt.Errorf("decode the last event of %s: %w", execution.ID, err)
+		return Record{}, fmt.Errorf("decode the journal of %s: %w", execution.ID, err)
 	}
 	switch {
 	case reply.Error != nil && reply.Error.ErrorCode == codeNoMessage:
 		return Record{}, fmt.Errorf("execution %s: %w", execution.ID, ErrNotFound)
 	case reply.Error != nil:
-		return Record{}, fmt.Errorf("read the last event of %s: %w", execution.ID, reply.Error)
+		return Record{}, fmt.Errorf("read the journal of %s: %w", execution.ID, reply.Error)
 	}
 	header, err := nats.DecodeHeadersMsg(reply.Message.Header)
 	if err != nil {
-		return Record{}, fmt.Errorf("decode the last event of %s: %w", execution.ID, err)
+		return Record{}, fmt.Errorf("decode the journal of %s: %w", execution.ID, err)
 	}
 	return record(reply.Message.Subject, reply.Message.Sequence, reply.Message.Time, header, reply.Message.Data)
 }

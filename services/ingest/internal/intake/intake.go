@@ -1,0 +1,240 @@
+// Package intake takes run requests from the stream RUNS: published by any NATS client, as bare JSON or as a CloudEvent. A request
+// is accepted into the journal or reported as rejected; nothing is dropped silently and nothing blocks the queue.
+package intake
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/subject"
+
+	"github.com/galley-engine/galley/services/ingest/internal/accept"
+)
+
+const (
+	batch         = 256
+	maxAckPending = 2048
+	retryDelay    = time.Second
+	// nobody stands for a customer in the subject of a rejection when the request named none that is valid.
+	nobody = "unknown"
+)
+
+// Intake consumes run requests.
+type Intake struct {
+	bus      *bus.Bus
+	acceptor *accept.Acceptor
+	ackWait  time.Duration
+	clock    clock.Clock
+	log      zerolog.Logger
+}
+
+// New makes an Intake.
+func New(messages *bus.Bus, acceptor *accept.Acceptor, ackWait time.Duration, now clock.Clock, log zerolog.Logger) *Intake {
+	return &Intake{bus: messages, acceptor: acceptor, ackWait: ackWait, clock: now, log: log}
+}
+
+// Run consumes until ctx ends.
+func (i *Intake) Run(ctx context.Context) error {
+	return i.bus.Consume(ctx, bus.Consumer{
+		Stream: subject.StreamRuns, Durable: "ingest", AckWait: i.ackWait, MaxAckPending: maxAckPending, Batch: batch,
+	}, i.handle)
+}
+
+func (i *Intake) handle(ctx context.Context, messages []jetstream.Msg) {
+	commands := make([]accept.Command, 0, len(messages))
+	accepted := make([]jetstream.Msg, 0, len(messages))
+	for _, message := range messages {
+		command, err := decode(message)
+		if err != nil {
+			i.reject(ctx, message, err)
+			continue
+		}
+		commands, accepted = append(commands, command), append(accepted, message)
+	}
+	for k, result := range i.acceptor.Accept(ctx, commands) {
+		i.settle(ctx, accepted[k], result.Err)
+	}
+}
+
+// settle acknowledges what was stored, rejects what was refused, and has anything else delivered again.
+func (i *Intake) settle(ctx context.Context, message jetstream.Msg, err error) {
+	var refused *problem.Error
+	switch {
+	case err == nil:
+		if err := message.Ack(); err != nil {
+			i.log.Warn().Err(err).Msg("run request not acknowledged, it will be delivered again")
+		}
+	case errors.As(err, &refused) && !refused.Retryable:
+		i.reject(ctx, message, err)
+	default:
+		i.log.Warn().Err(err).Str("subject", message.Subject()).Msg("run request not accepted, trying again")
+		_ = message.NakWithDelay(retryDelay)
+	}
+}
+
+// reject reports a refused request, and only then takes it from the queue.
+func (i *Intake) reject(ctx context.Context, message jetstream.Msg, cause error) {
+	rejection, err := i.rejection(message, cause)
+	if err == nil {
+		_, err = i.bus.JS.PublishMsg(ctx, rejection)
+	}
+	if err != nil {
+		i.log.Warn().Err(err).Str("subject", message.Subject()).Msg("rejection not reported, trying again")
+		_ = message.NakWithDelay(retryDelay)
+		return
+	}
+	if err := message.TermWithReason("rejected"); err != nil {
+		i.log.Warn().Err(err).Msg("rejected request not taken from the queue, it will be delivered again")
+	}
+}
+
+func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error) {
+	meta, err := message.Metadata()
+	if err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	customer := customerOf(message.Subject())
+	if !subject.ValidID(customer) {
+		customer = nobody
+	}
+	now := i.clock()
+	body := event.Rejection{
+		CustomerID: customer, Subject: message.Subject(), MessageID: messageID(message.Headers()), Sequence: meta.Sequence.Stream,
+		Code: problem.InvalidRequest, Message: cause.Error(), RejectedAt: now,
+	}
+	var refused *problem.Error
+	if errors.As(cause, &refused) {
+		body.Code, body.Message = refused.Code, refused.Message
+	}
+	var invalid *accept.InvalidInput
+	if errors.As(cause, &invalid) {
+		body.Violations = invalid.Violations
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode rejection: %w", err)
+	}
+	// The sequence makes the id the same when a lost acknowledgement has the request rejected again.
+	id := fmt.Sprintf("%s/%d/rejected", meta.Stream, meta.Sequence.Stream)
+	out := nats.NewMsg(subject.RunRejected(customer))
+	out.Data = data
+	for name, value := range map[string]string{
+		event.HeaderSpecVersion: "1.0", event.HeaderID: id, event.HeaderType: event.TypeRunRejected,
+		event.HeaderSource: "/galley/ingest", event.HeaderTime: now.Format(time.RFC3339Nano),
+		event.HeaderContentType: "application/json", jetstream.MsgIDHeader: id,
+	} {
+		out.Header.Set(name, value)
+	}
+	return out, nil
+}
+
+func customerOf(name string) string {
+	return strings.TrimPrefix(name, "galley.run.request.")
+}
+
+// messageID is what the producer calls its request: the CloudEvent's id, else the NATS message id.
+func messageID(header nats.Header) string {
+	if id := header.Get(event.HeaderID); id != "" {
+		return id
+	}
+	return header.Get(jetstream.MsgIDHeader)
+}
+
+// structured is a CloudEvent in JSON format (structured content mode).
+type structured struct {
+	ID          string          `json:"id"`
+	SpecVersion string          `json:"specversion"`
+	TraceParent string          `json:"traceparent"`
+	Data        json.RawMessage `json:"data"`
+}
+
+const structuredType = "application/cloudevents+json"
+
+func decode(message jetstream.Msg) (accept.Command, error) {
+	customer := customerOf(message.Subject())
+	if !subject.ValidID(customer) {
+		return accept.Command{}, invalid("", "the customer in the subject "+subject.ErrInvalidID.Error())
+	}
+	header, data := message.Headers(), message.Data()
+	meta, err := message.Metadata()
+	if err != nil {
+		return accept.Command{}, fmt.Errorf("read metadata: %w", err)
+	}
+	command := accept.Command{
+		Customer: customer, IdempotencyKey: messageID(header), Trace: header.Get(event.HeaderTraceParent),
+		Actor: event.Actor{Type: "producer", ID: customer},
+	}
+	if command.IdempotencyKey == "" {
+		// A request without an id of its own is still accepted once when it is delivered again: its place in the stream names it. The
+		// time tells the places of a stream that was made anew apart from the old ones; no client can send the leading zero byte.
+		command.IdempotencyKey = fmt.Sprintf("\x00%s/%d/%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
+	}
+	if contentType := first(header, "Content-Type", "content-type"); strings.HasPrefix(contentType, structuredType) {
+		var envelope structured
+		if err := json.Unmarshal(data, &envelope); err != nil {
+			return accept.Command{}, invalid("", "is not a CloudEvent in JSON format: "+err.Error())
+		}
+		if envelope.ID == "" || envelope.SpecVersion != "1.0" {
+			return accept.Command{}, invalid("/specversion", "a CloudEvent has specversion 1.0 and an id")
+		}
+		data, command.IdempotencyKey = envelope.Data, envelope.ID
+		if envelope.TraceParent != "" {
+			command.Trace = envelope.TraceParent
+		}
+	}
+	request, err := decodeRequest(data)
+	if err != nil {
+		return accept.Command{}, err
+	}
+	command.Agent, command.Recipe, command.Version, command.Input = request.AgentID, request.RecipeID, request.Version, request.Input
+	return command, nil
+}
+
+func decodeRequest(data []byte) (event.RunRequest, error) {
+	var request event.RunRequest
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&request)
+	if err == nil && decoder.More() {
+		err = errors.New("more than one JSON value")
+	}
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrongType):
+		return request, invalid("/"+strings.ReplaceAll(wrongType.Field, ".", "/"), "must not be a "+wrongType.Value)
+	case err != nil && strings.HasPrefix(err.Error(), "json: unknown field "):
+		name := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
+		return request, invalid("/"+name, "is not a field of a run request")
+	case err != nil:
+		return request, invalid("", "is not valid JSON: "+err.Error())
+	}
+	return request, nil
+}
+
+func first(header nats.Header, names ...string) string {
+	for _, name := range names {
+		if value := header.Get(name); value != "" {
+			return value
+		}
+	}
+	return ""
+}
+
+func invalid(path, message string) error {
+	return &accept.InvalidInput{
+		Code: problem.InvalidRequest, Violations: []problem.Violation{{Path: path, Message: message}},
+	}
+}
