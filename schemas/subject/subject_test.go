@@ -1,0 +1,42 @@
+package subject_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+func ExampleExecution() {
+	execution := subject.Execution{Customer: "cust_001", ID: "0190a6a4-7cf0-7a3e-9d6d-2f6f3f1f0b11"}
+	fmt.Println(execution.Event("completed"))
+	// Output: galley.execution.10.cust_001.0190a6a4-7cf0-7a3e-9d6d-2f6f3f1f0b11.completed
+}
+
+func TestValidID(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"a", "0", "the-hunter", "cust_001", strings.Repeat("x", 64)} {
+		if !subject.ValidID(id) {
+			t.Errorf("%q is refused", id)
+		}
+	}
+	for _, id := range []string{"", "-a", "_a", "a.b", "a b", "*", ">", "a*", "é", "a\n", "a\x00", strings.Repeat("x", 65)} {
+		if subject.ValidID(id) {
+			t.Errorf("%q is allowed", id)
+		}
+	}
+}
+
+func FuzzParseExecution(f *testing.F) {
+	f.Add("galley.execution.10.cust_001.id.completed")
+	f.Fuzz(func(t *testing.T, text string) {
+		execution, kind, err := subject.ParseExecution(text)
+		if err == nil && subject.ValidID(execution.Customer) {
+			again, sameKind, err := subject.ParseExecution(execution.Event(kind))
+			if err != nil || again != execution || sameKind != kind {
+				t.Fatalf("%q became %+v %q, %v", text, again, sameKind, err)
+			}
+		}
+	})
+}
