@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/pkg/bus"
@@ -197,11 +198,10 @@ func (c *changes) write(ctx context.Context, tx pgx.Tx) error {
 // Rebuild forgets what the journal can tell again and has the projection read the journal from its beginning. Executions that are
 // older than the journal are kept. It may run while the service does.
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, messages *bus.Bus) (forgotten int64, err error) {
-	stream, err := messages.JS.Stream(ctx, subject.StreamExecutions)
-	if err != nil {
-		return 0, fmt.Errorf("look up the journal: %w", err)
+	oldest, found, err := oldestAccepted(ctx, messages)
+	if err != nil || !found {
+		return 0, err
 	}
-	oldest := stream.CachedInfo().State.FirstTime
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		// The position's row is locked first, as every writer does: what runs at the moment ends before, or is fenced.
 		if _, err := tx.Exec(ctx, `UPDATE ingest.positions SET sequence = 0 WHERE name = $1`, name); err != nil {
@@ -215,4 +215,25 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, messages *bus.Bus) (forgot
 		return nil
 	})
 	return forgotten, err
+}
+
+// oldestAccepted is when the first execution that the journal still holds was accepted, as precisely as its row has it.
+func oldestAccepted(ctx context.Context, messages *bus.Bus) (oldest time.Time, found bool, err error) {
+	stream, err := messages.JS.Stream(ctx, subject.StreamExecutions)
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("look up the journal: %w", err)
+	}
+	first, err := stream.GetMsg(ctx, stream.CachedInfo().State.FirstSeq,
+		jetstream.WithGetMsgSubject(subject.ExecutionEvents(string(event.Accepted))))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return time.Time{}, false, nil
+	}
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("read the oldest event: %w", err)
+	}
+	oldest, err = time.Parse(time.RFC3339Nano, first.Header.Get(event.HeaderTime))
+	if err != nil {
+		return time.Time{}, false, fmt.Errorf("read the oldest event's time: %w", err)
+	}
+	return oldest.Truncate(time.Microsecond), true, nil
 }
