@@ -1,0 +1,221 @@
+package projection_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/pkg/testkit"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
+
+	"github.com/galley-engine/galley/services/ingest/internal/projection"
+	"github.com/galley-engine/galley/services/ingest/migrations"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+type fixture struct {
+	*projection.Reader
+	bus     *bus.Bus
+	journal *journal.Journal
+	pool    *pgxpool.Pool
+	ids     []string
+}
+
+func setUp(t *testing.T) *fixture {
+	t.Helper()
+	conn := testkit.NATS(t).Conn(t)
+	messages, err := bus.New(conn, bus.Settings{Replicas: 1, JournalRetention: bus.DefaultJournalRetention}, zerolog.Nop())
+	require.NoError(t, err)
+	require.NoError(t, messages.Provision(t.Context()))
+	url := testkit.Postgres(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
+	open := func(role string) *pgxpool.Pool {
+		pool, err := postgres.Open(t.Context(), postgres.PoolConfig{URL: url, Role: role, MaxConns: 4})
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	f := &fixture{bus: messages, journal: journal.New(conn, messages.JS), pool: open(migrations.Role)}
+	f.Reader = projection.NewReader(open(migrations.Reader), f.journal)
+	return f
+}
+
+func (f *fixture) run(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- projection.New(f.bus, f.pool, zerolog.Nop()).Run(ctx) }()
+	stopped := false
+	stop = func() {
+		if !stopped {
+			stopped = true
+			cancel()
+			require.NoError(t, <-ended)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// write appends an execution's events: accepted, and completed when it has a status.
+func (f *fixture) write(t *testing.T, customer string, status event.Status) subject.Execution {
+	t.Helper()
+	execution := subject.Execution{Customer: customer, ID: uuid.NewString()}
+	f.ids = append(f.ids, execution.ID)
+	header := func() nats.Header {
+		return nats.Header{
+			event.HeaderAgent: {"cook"}, event.HeaderRecipe: {"soup"}, event.HeaderVersion: {"3"}, event.HeaderActor: {"api_key:k1"},
+			event.HeaderCredits: {"250000"},
+		}
+	}
+	accepted := f.journal.Append(t.Context(), journal.Entry{
+		Execution: execution, Kind: event.Accepted, Source: "test", Time: time.Now(), Header: header(), Data: []byte(`{}`),
+	})[0]
+	require.NoError(t, accepted.Err)
+	if !status.Terminal() {
+		return execution
+	}
+	ended := header()
+	ended[event.HeaderStatus], ended[event.HeaderDuration] = []string{string(status)}, []string{strconv.Itoa(12)}
+	completed := f.journal.Append(t.Context(), journal.Entry{
+		Execution: execution, Kind: event.Completed, Expect: accepted.Sequence, Source: "test", Time: time.Now(), Header: ended,
+		Data: fmt.Appendf(nil, `{"execution_id":%q}`, execution.ID),
+	})[0]
+	require.NoError(t, completed.Err)
+	return execution
+}
+
+func (f *fixture) stored(t *testing.T) (accepted, ended int) {
+	t.Helper()
+	require.NoError(t, f.pool.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE status = 'accepted'),
+		count(*) FILTER (WHERE status <> 'accepted') FROM ingest.executions`).Scan(&accepted, &ended))
+	return accepted, ended
+}
+
+func (f *fixture) eventually(t *testing.T, accepted, ended int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		a, e := f.stored(t)
+		return a == accepted && e == ended
+	}, 20*time.Second, 20*time.Millisecond)
+}
+
+func TestProjectionFollowsTheJournalAndCanBeRebuilt(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	stop := f.run(t)
+	f.write(t, "cust_001", event.StatusSuccess)
+	f.write(t, "cust_001", event.StatusAccepted)
+	f.eventually(t, 1, 1)
+	stop()
+	f.write(t, "cust_001", event.StatusFailed)
+	f.run(t)
+	f.eventually(t, 1, 2)
+
+	forgotten, err := projection.Rebuild(t.Context(), f.pool, f.bus)
+	require.NoError(t, err)
+	require.Equal(t, int64(3), forgotten)
+	f.write(t, "cust_001", event.StatusPartial)
+	f.eventually(t, 1, 3)
+}
+
+// Reading the journal again from its beginning changes nothing: a row that has ended never goes back.
+func TestProjectionIsMonotonic(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	stop := f.run(t)
+	execution := f.write(t, "cust_001", event.StatusSuccess)
+	f.eventually(t, 0, 1)
+	stop()
+	_, err := f.pool.Exec(t.Context(), `UPDATE ingest.positions SET sequence = 0`)
+	require.NoError(t, err)
+	f.run(t)
+	f.write(t, "cust_001", event.StatusSuccess)
+	f.eventually(t, 0, 2)
+	found, known, err := f.Get(t.Context(), execution)
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, event.StatusSuccess, found.Status)
+}
+
+func TestGetFindsWhatIsNotProjectedYet(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	accepted := f.write(t, "cust_001", event.StatusAccepted)
+	found, known, err := f.Get(t.Context(), accepted)
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, event.StatusAccepted, found.Status)
+	body, err := found.Body()
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"status":"accepted"`)
+
+	ended := f.write(t, "cust_001", event.StatusPartial)
+	found, known, err = f.Get(t.Context(), ended)
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, event.StatusPartial, found.Status)
+	require.Equal(t, "0.25", found.Charged.String())
+
+	for _, id := range []string{uuid.NewString(), "nonsense", "../x", "*"} {
+		_, known, err = f.Get(t.Context(), subject.Execution{Customer: "cust_001", ID: id})
+		require.NoError(t, err)
+		require.False(t, known, id)
+	}
+}
+
+func TestCustomersSeeTheirOwn(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	f.run(t)
+	mine := f.write(t, "cust_001", event.StatusSuccess)
+	f.write(t, "cust_002", event.StatusSuccess)
+	f.eventually(t, 0, 2)
+	_, known, err := f.Get(t.Context(), subject.Execution{Customer: "cust_002", ID: mine.ID})
+	require.NoError(t, err)
+	require.False(t, known)
+	page, next, err := f.List(t.Context(), projection.Filter{Customer: "cust_002", Limit: 10})
+	require.NoError(t, err)
+	require.Nil(t, next)
+	require.Len(t, page, 1)
+	outcomes, err := f.Completed(t.Context(), []subject.Execution{mine, {Customer: "cust_002", ID: mine.ID}})
+	require.NoError(t, err)
+	require.Len(t, outcomes, 1)
+}
+
+func TestListPages(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	f.run(t)
+	for range 5 {
+		f.write(t, "cust_001", event.StatusSuccess)
+	}
+	f.write(t, "cust_001", event.StatusFailed)
+	f.eventually(t, 0, 6)
+	filter := projection.Filter{Customer: "cust_001", Recipe: "soup", Status: event.StatusSuccess, Limit: 2}
+	var seen []string
+	for range 5 {
+		page, next, err := f.List(t.Context(), filter)
+		require.NoError(t, err)
+		for _, execution := range page {
+			seen = append([]string{execution.ExecutionID}, seen...)
+		}
+		if filter.After = next; next == nil {
+			break
+		}
+	}
+	require.Equal(t, f.ids[:5], seen)
+}
