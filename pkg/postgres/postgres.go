@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,6 +23,8 @@ type PoolConfig struct {
 	// Batch plans every statement for its actual arguments. Statements over unnest need it: a cached generic plan takes every
 	// array for ten rows long.
 	Batch bool
+	// Settings are further run-time parameters of every connection, such as enable_seqscan.
+	Settings map[string]string
 }
 
 // Open makes a pool. It connects when it is first used, so the server need not be there yet.
@@ -37,6 +40,7 @@ func Open(ctx context.Context, config PoolConfig) (*pgxpool.Pool, error) {
 	if config.Batch {
 		parsed.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	}
+	maps.Copy(parsed.ConnConfig.RuntimeParams, config.Settings)
 	pool, err := pgxpool.NewWithConfig(ctx, parsed)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

@@ -1,0 +1,245 @@
+package recipe
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"cel.dev/cel-go/cel"
+)
+
+// Compiler turns documents into recipes. It holds what all of them share, above all the CEL environment, which takes about a
+// megabyte and milliseconds to build: make one for a process. It is safe for concurrent use.
+type Compiler struct {
+	env             *cel.Env
+	intrinsics      map[string]intrinsic
+	implementations map[string]implementation
+	components      map[Kind]*schema
+}
+
+// NewCompiler builds a compiler. An error is a defect of this package.
+func NewCompiler() (*Compiler, error) {
+	env, err := newEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	c := &Compiler{env: env, intrinsics: newIntrinsics(), components: make(map[Kind]*schema)}
+	if c.implementations, err = implementations(env, c.intrinsics); err != nil {
+		return nil, fmt.Errorf("find the functions of CEL: %w", err)
+	}
+	for _, kind := range kinds() {
+		if c.components[kind], err = compileComponent(kind); err != nil {
+			return nil, fmt.Errorf("compile the schema of %s: %w", kind, err)
+		}
+	}
+	return c, nil
+}
+
+// Load reads a recipe document, YAML or JSON, and checks everything that can be known before it runs. The error is [Problems]:
+// everything that is wrong, in the order of the lines.
+func (c *Compiler) Load(doc []byte) (*Recipe, error) {
+	document, problems := parse(doc)
+	if document == nil {
+		return nil, problems.err()
+	}
+	k := &compilation{Compiler: c, reader: &reader{problems: problems}, names: newNames(document)}
+	recipe := k.recipe(document)
+	if err := k.problems.err(); err != nil {
+		return nil, err
+	}
+	return recipe, nil
+}
+
+// compilation is the state of compiling one document.
+type compilation struct {
+	*Compiler
+	*reader
+	names *names
+}
+
+func (k *compilation) recipe(document *document) *Recipe {
+	recipe := &Recipe{
+		Agent: document.agent, ID: document.id, Description: document.description, Timeout: document.timeout,
+		input: k.schema(document.input), output: k.schema(document.output), canonical: document.canonical(),
+	}
+	for i := range document.steps {
+		recipe.Steps = append(recipe.Steps, k.step(&document.steps[i]))
+	}
+	if document.result != nil {
+		recipe.Result = &Template{root: k.template(document.result)}
+	}
+	recipe.VarsUsed = slices.Sorted(maps.Keys(k.names.vars))
+	if quote := recipe.Quote(); document.maxCreditsAt != nil && quote > document.maxCredits {
+		k.report(CodePriceAboveMax, document.maxCreditsAt,
+			"the steps cost up to %s credits, max_credits allows %s", quote, document.maxCredits)
+	}
+	return recipe
+}
+
+func (k *compilation) step(spec *stepSpec) *Step {
+	step := &Step{
+		ID: spec.id, Kind: spec.uses, Timeout: spec.timeout, Retry: spec.retry, OnError: spec.onError, Price: spec.price,
+		Checkpoint: spec.checkpoint || spec.uses.Effect(),
+	}
+	if spec.condition != nil {
+		step.condition = k.condition(spec.condition)
+	}
+	if spec.with != nil {
+		k.checkWith(spec.uses, spec.with)
+		step.With = &Template{root: k.template(spec.with)}
+	}
+	k.names.provide(spec)
+	return step
+}
+
+// condition takes one expression and nothing around it.
+func (k *compilation) condition(n *node) *expression {
+	segments, err := splitTemplate(n.text)
+	if err != nil {
+		k.report(CodeInvalidTemplate, n, "%v", err)
+		return nil
+	}
+	if len(segments) != 1 || !segments[0].isExpression {
+		k.report(CodeInvalidExpression, n, "a condition is one expression, such as \"${has(input.notify)}\"")
+		return nil
+	}
+	return k.expression(n, segments[0].text, cel.BoolType)
+}
+
+// template compiles a value. A subtree without expressions becomes one constant.
+func (k *compilation) template(n *node) part {
+	switch n.kind {
+	case kindString:
+		return k.text(n)
+	case kindList:
+		parts := make(listPart, len(n.items))
+		values := make([]any, len(n.items))
+		fixed := true
+		for i, item := range n.items {
+			parts[i] = k.template(item)
+			literal, ok := parts[i].(constant)
+			fixed = fixed && ok
+			values[i] = literal.value
+		}
+		if fixed {
+			return constant{values}
+		}
+		return parts
+	case kindObject:
+		parts := make(objectPart, 0, len(n.fields))
+		values := make(map[string]any, len(n.fields))
+		fixed := true
+		for _, f := range n.fields {
+			value := k.template(f.value)
+			parts = append(parts, objectField{key: f.key, value: value})
+			literal, ok := value.(constant)
+			fixed = fixed && ok
+			values[f.key] = literal.value
+		}
+		if fixed {
+			return constant{values}
+		}
+		return parts
+	case kindNull, kindBool, kindNumber, kindRefused:
+	}
+	return constant{n.native()}
+}
+
+func (k *compilation) text(n *node) part {
+	segments, err := splitTemplate(n.text)
+	if err != nil {
+		k.report(CodeInvalidTemplate, n, "%v", err)
+		return constant{}
+	}
+	if len(segments) == 1 && !segments[0].isExpression {
+		return constant{segments[0].text}
+	}
+	if len(segments) == 1 {
+		return k.expression(n, segments[0].text, nil)
+	}
+	text := textPart{path: n.path()}
+	for _, s := range segments {
+		if s.isExpression {
+			text.segments = append(text.segments, textSegment{expression: k.expression(n, s.text, nil)})
+		} else {
+			text.segments = append(text.segments, textSegment{literal: s.text})
+		}
+	}
+	return text
+}
+
+// expression compiles and checks the source of one "${…}". want is nil when every type will do.
+func (k *compilation) expression(n *node, source string, want *cel.Type) *expression {
+	compiled := &expression{source: source, path: n.path()}
+	checked, issues := k.env.Compile(source)
+	if issues.Err() != nil {
+		for _, issue := range issues.Errors() {
+			k.report(CodeInvalidExpression, n, "${%s}: %s (at %s)", shorten(source), issue.Message, at(issue.Location))
+		}
+		return compiled
+	}
+	if output := checked.OutputType(); want != nil && !output.IsExactType(want) && !output.IsExactType(cel.DynType) {
+		k.report(CodeInvalidExpression, n, "${%s}: must be a %s, not a %s", shorten(source), want, output)
+	}
+	walk := inspection{names: k.names, report: func(code ProblemCode, message string) {
+		k.report(code, n, "${%s}: %s", shorten(source), message)
+	}}
+	walk.visit(checked.NativeRep().Expr())
+	compiled.loops = walk.loops
+
+	program, err := k.program(checked)
+	if err != nil {
+		k.report(CodeInvalidExpression, n, "${%s}: %v", shorten(source), err)
+		return compiled
+	}
+	compiled.program = program
+	return compiled
+}
+
+func (c *Compiler) program(checked *cel.Ast) (cel.Program, error) {
+	return c.env.Program(checked,
+		cel.EvalOptions(cel.OptOptimize),
+		cel.CostTracking(costModel{}),
+		cel.CostLimit(maxCost),
+		cel.InterruptCheckFrequency(interruptEvery),
+		cel.CustomDecoratorV2(c.intercept),
+	)
+}
+
+// checkWith checks the literal parts of a component's input against its schema; a template can become anything.
+func (k *compilation) checkWith(kind Kind, with *node) {
+	component := k.components[kind]
+	if component == nil {
+		return
+	}
+	for _, v := range component.violations(with.native()) {
+		if at, exists := with.find(v.tokens); !exists || !at.isTemplate() {
+			k.reportBelow(with, v, v.code())
+		}
+	}
+}
+
+// find is the node at these reference tokens, or the nearest one above it and false.
+func (n *node) find(tokens []string) (*node, bool) {
+	for _, token := range tokens {
+		next := n.field(token)
+		if i, err := strconv.Atoi(token); n.kind == kindList && err == nil && i >= 0 && i < len(n.items) {
+			next = n.items[i]
+		}
+		if next == nil {
+			return n, false
+		}
+		n = next
+	}
+	return n, true
+}
+
+// isTemplate reports whether the node is a string with an expression in it.
+func (n *node) isTemplate() bool {
+	if n.kind != kindString {
+		return false
+	}
+	segments, err := splitTemplate(n.text)
+	return err != nil || slices.ContainsFunc(segments, func(s segment) bool { return s.isExpression })
+}

@@ -1,0 +1,68 @@
+package recipe
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+//go:embed component/*.json
+var componentSchemas embed.FS
+
+// Kind names the component that runs a step.
+type Kind string
+
+// The kinds that this version runs.
+const (
+	// KindHTTP calls an HTTP API. Its input is {method, url, query, headers, body}, its output {status, headers, body}.
+	KindHTTP Kind = "action.http"
+	// KindStateSet writes each field of its input to the shared state; its output is that input.
+	KindStateSet Kind = "state.set"
+)
+
+// Effect reports whether a step of this kind changes something outside the process, so that its outcome must be durable before
+// the next step begins.
+func (k Kind) Effect() bool {
+	return k == KindHTTP
+}
+
+func kinds() []Kind {
+	return []Kind{KindHTTP, KindStateSet}
+}
+
+func kindNames() string {
+	names := make([]string, 0, len(kinds()))
+	for _, kind := range kinds() {
+		names = append(names, string(kind))
+	}
+	return strings.Join(names, " and ")
+}
+
+func (k Kind) exists() bool {
+	return slices.Contains(kinds(), k)
+}
+
+// planned reports whether the recipe format has this kind although nothing runs it yet.
+func (k Kind) planned() bool {
+	name, isWorker := strings.CutPrefix(string(k), "worker.")
+	return isWorker && isID(name) || slices.Contains([]Kind{
+		"ai.chat", "action.sql", "correspondence.email", "correspondence.sms", "correspondence.webhook",
+		"state.merge", "state.delete", "state.get", "audit.note", "subscription.check", "subscription.charge",
+		"recipe.run", "wait.for", "wait.until", "wait.event", "approval",
+	}, k)
+}
+
+// compileComponent compiles the JSON Schema of a kind's input.
+func compileComponent(kind Kind) (*schema, error) {
+	text, err := componentSchemas.ReadFile("component/" + string(kind) + ".json")
+	if err != nil {
+		return nil, fmt.Errorf("read the schema: %w", err)
+	}
+	var document any
+	if err := json.Unmarshal(text, &document); err != nil {
+		return nil, fmt.Errorf("read the schema: %w", err)
+	}
+	return compileSchema(document)
+}

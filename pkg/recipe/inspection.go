@@ -1,0 +1,204 @@
+package recipe
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/common"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+)
+
+// names is what an expression can read at its place in the document, and collects the vars that are read.
+type names struct {
+	// inputFields are the properties that the input schema declares; nil when every name is possible.
+	inputFields map[string]bool
+	// steps and state hold what earlier steps have provided, allSteps all steps of the document.
+	steps, allSteps, state map[string]bool
+	// incomplete says that steps and state can hold more than is known.
+	incomplete bool
+	vars       map[string]bool
+}
+
+func newNames(document *document) *names {
+	n := &names{
+		inputFields: declaredProperties(document.input),
+		steps:       make(map[string]bool),
+		allSteps:    make(map[string]bool),
+		state:       make(map[string]bool),
+		incomplete:  document.incomplete,
+		vars:        make(map[string]bool),
+	}
+	for i := range document.steps {
+		n.allSteps[document.steps[i].id] = true
+	}
+	return n
+}
+
+// provide adds what later steps can read of this one.
+func (n *names) provide(step *stepSpec) {
+	n.steps[step.id] = true
+	switch step.uses {
+	case KindStateSet:
+		if step.with != nil {
+			for _, f := range step.with.fields {
+				n.state[f.key] = true
+			}
+		}
+	case "":
+		n.incomplete = true
+	case KindHTTP:
+	}
+}
+
+// inspection walks over the syntax tree of an expression and checks what the type checker cannot know: which steps, vars, input
+// fields and state fields exist at this place. On its way it notes whether there are loops.
+type inspection struct {
+	names  *names
+	report func(code ProblemCode, message string)
+	loops  bool
+}
+
+func (w *inspection) visit(e ast.Expr) {
+	if root, chain, ok := accessChain(e); ok {
+		w.reference(root, chain)
+		return
+	}
+	switch e.Kind() {
+	case ast.SelectKind:
+		w.visit(e.AsSelect().Operand())
+	case ast.CallKind:
+		w.call(e.AsCall())
+	case ast.ListKind:
+		for _, element := range e.AsList().Elements() {
+			w.visit(element)
+		}
+	case ast.MapKind:
+		for _, entry := range e.AsMap().Entries() {
+			w.visit(entry.AsMapEntry().Key())
+			w.visit(entry.AsMapEntry().Value())
+		}
+	case ast.ComprehensionKind:
+		w.comprehension(e.AsComprehension())
+	case ast.StructKind:
+		for _, f := range e.AsStruct().Fields() {
+			w.visit(f.AsStructField().Value())
+		}
+	case ast.IdentKind, ast.LiteralKind, ast.UnspecifiedExprKind:
+	}
+}
+
+func (w *inspection) call(call ast.CallExpr) {
+	if call.IsMemberFunction() {
+		w.visit(call.Target())
+	}
+	for _, arg := range call.Args() {
+		w.visit(arg)
+	}
+}
+
+func (w *inspection) comprehension(c ast.ComprehensionExpr) {
+	w.loops = true
+	for _, name := range []string{c.IterVar(), c.IterVar2(), c.AccuVar()} {
+		if slices.Contains(scopeNames(), name) {
+			w.report(CodeInvalidExpression, fmt.Sprintf("%q is a name of the recipe: give the loop variable another one", name))
+		}
+	}
+	for _, e := range []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()} {
+		w.visit(e)
+	}
+}
+
+// accessChain takes apart an access that begins at a name: steps["find"].output is steps with the chain find, output. The chain
+// ends where a key is not known before the expression runs; what computes that key is not looked at here, so such an access is
+// only taken apart up to it by the caller's walk.
+func accessChain(e ast.Expr) (root string, chain []string, ok bool) {
+	for {
+		switch e.Kind() {
+		case ast.IdentKind:
+			slices.Reverse(chain)
+			return strings.TrimPrefix(e.AsIdent(), "."), chain, true
+		case ast.SelectKind:
+			chain = append(chain, e.AsSelect().FieldName())
+			e = e.AsSelect().Operand()
+		case ast.CallKind:
+			call := e.AsCall()
+			if !slices.Contains([]string{operators.Index, operators.OptIndex, operators.OptSelect}, call.FunctionName()) {
+				return "", nil, false
+			}
+			key, isLiteral := literalKey(call.Args()[1])
+			if !isLiteral {
+				return "", nil, false
+			}
+			chain = append(chain, key)
+			e = call.Args()[0]
+		default:
+			return "", nil, false
+		}
+	}
+}
+
+func literalKey(e ast.Expr) (string, bool) {
+	if e.Kind() != ast.LiteralKind {
+		return "", false
+	}
+	key, ok := e.AsLiteral().(types.String)
+	return string(key), ok
+}
+
+func (w *inspection) reference(root string, chain []string) {
+	first := ""
+	if len(chain) > 0 {
+		first = chain[0]
+	}
+	switch root {
+	case nameInput:
+		if declared := w.names.inputFields; first != "" && declared != nil && !declared[first] {
+			w.report(CodeUnknownReference, fmt.Sprintf("the input schema has no property %q", first))
+		}
+	case nameState:
+		if first != "" && !w.names.state[first] && !w.names.incomplete {
+			w.report(CodeUnknownReference, fmt.Sprintf("no earlier step writes state.%s", first))
+		}
+	case nameVars:
+		if first == "" {
+			w.report(CodeUnknownReference, "name the setting, as in vars.directory_url: only those that are named can be read")
+			return
+		}
+		w.names.vars[first] = true
+	case nameExecution:
+		if first != "id" && first != "customer" {
+			w.report(CodeUnknownReference, "there are execution.id and execution.customer")
+		}
+	case nameSecrets:
+		w.report(CodeNotSupported, "secrets are not supported yet")
+	case nameSteps:
+		w.stepReference(first, chain)
+	}
+}
+
+func (w *inspection) stepReference(id string, chain []string) {
+	switch {
+	case id == "":
+		w.report(CodeUnknownReference, `name the step, as in steps.find.output or steps["my-step"].output`)
+	case !w.names.allSteps[id] && w.names.incomplete:
+	case !w.names.allSteps[id]:
+		w.report(CodeUnknownReference, fmt.Sprintf("there is no step %q", id))
+	case !w.names.steps[id]:
+		w.report(CodeUnknownReference, fmt.Sprintf("the step %q has not run yet at this place", id))
+	case len(chain) > 1 && chain[1] == "outputs":
+		w.report(CodeNotSupported, "outputs, of a foreach, are not supported yet")
+	case len(chain) < 2 || !slices.Contains([]string{"output", "status", "error"}, chain[1]):
+		w.report(CodeUnknownReference, fmt.Sprintf("a step has output, status and error: steps.%s.output", id))
+	}
+}
+
+// at is a place inside an expression, for messages.
+func at(l common.Location) string {
+	if l.Line() <= 1 {
+		return fmt.Sprintf("character %d", l.Column()+1)
+	}
+	return fmt.Sprintf("line %d, character %d", l.Line(), l.Column()+1)
+}

@@ -1,0 +1,3 @@
+module github.com/galley-engine/galley/recipes
+
+go 1.26.0
