@@ -1,0 +1,97 @@
+package consumer
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/billing/internal/ledger"
+)
+
+// copied are the headers that an execution's events hand on.
+func copied() [6]string {
+	return [...]string{
+		event.HeaderAgent, event.HeaderRecipe, event.HeaderVersion, event.HeaderActor, event.HeaderTraceParent, event.HeaderReply,
+	}
+}
+
+// follow makes the event that follows from the charge: nil when the execution has ended already.
+func (m *message) follow(charge *ledger.Charge, now time.Time) (*journal.Entry, error) {
+	switch charge.State {
+	case ledger.StateDebited:
+		return m.funded(charge, now)
+	case ledger.StateRefused:
+		return m.refused(charge, now)
+	case ledger.StateSettled:
+		return nil, nil //nolint:nilnil // see above
+	}
+	return nil, fmt.Errorf("charge in state %q", charge.State)
+}
+
+// next is the event that follows accepted.
+func (m *message) next(kind event.Kind, credits int64, now time.Time, data []byte) *journal.Entry {
+	header := make(nats.Header, 16)
+	for _, name := range copied() {
+		if values := m.record.Header[name]; len(values) > 0 {
+			header[name] = values
+		}
+	}
+	header[event.HeaderCredits] = []string{strconv.FormatInt(credits, 10)}
+	return &journal.Entry{
+		Execution: m.record.Execution, Kind: kind, Expect: m.record.Sequence, Source: query.ServiceBilling, Time: now,
+		Header: header, Data: data,
+	}
+}
+
+// funded hands the request on with its debit in front. The request is not decoded: its bytes are an object that begins with a
+// member, see checkAccepted.
+func (m *message) funded(charge *ledger.Charge, now time.Time) (*journal.Entry, error) {
+	debit, err := json.Marshal(event.Debit{
+		TransactionID: charge.DebitID, Amount: charge.Debited, BalanceAfter: charge.BalanceAfter,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode debit: %w", err)
+	}
+	data := make([]byte, 0, len(debit)+len(m.record.Data)+16)
+	data = append(data, `{"debit":`...)
+	data = append(data, debit...)
+	data = append(data, ',')
+	data = append(data, m.record.Data[1:]...)
+	return m.next(event.Funded, int64(charge.Debited), now, data), nil
+}
+
+// refused ends the execution: nothing was run, nothing is charged.
+func (m *message) refused(charge *ledger.Charge, now time.Time) (*journal.Entry, error) {
+	header := m.record.Header
+	waited := max(now.Sub(m.record.Stored), 0).Milliseconds()
+	data, err := json.Marshal(event.Response{
+		RecipeID:      header.Get(event.HeaderRecipe),
+		AgentID:       header.Get(event.HeaderAgent),
+		RecipeVersion: m.version,
+		ExecutionID:   m.record.Execution.ID,
+		CustomerID:    m.record.Execution.Customer,
+		Status:        event.StatusFailed,
+		Data:          json.RawMessage("null"),
+		Metadata:      event.Metadata{DurationMS: waited, Timestamp: now, Steps: []event.StepSummary{}},
+		Errors: []problem.Error{{
+			Code: problem.InsufficientCredits,
+			Message: fmt.Sprintf("the execution may cost up to %s credits, the balance is %s",
+				m.instruction.Amount, charge.BalanceAfter),
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode response: %w", err)
+	}
+	entry := m.next(event.Completed, 0, now, data)
+	entry.Header.Set(event.HeaderStatus, string(event.StatusFailed))
+	entry.Header.Set(event.HeaderCode, string(problem.InsufficientCredits))
+	entry.Header.Set(event.HeaderDuration, strconv.FormatInt(waited, 10))
+	return entry, nil
+}
