@@ -1,0 +1,86 @@
+// Package audit is the service that keeps the audit log: one row for everything that was done, once and in one order, which
+// nobody changes afterwards.
+package audit
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/health"
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/audit/internal/reader"
+	"github.com/galley-engine/galley/services/audit/internal/writer"
+	"github.com/galley-engine/galley/services/audit/migrations"
+)
+
+const (
+	// writerConns: the leader's session, one for each of the two streams, and one for the readiness check.
+	writerConns = 4
+	readerConns = 4
+)
+
+// Service is the audit service.
+type Service struct {
+	deps       process.Deps
+	writerPool *pgxpool.Pool
+	readerPool *pgxpool.Pool
+	migrated   atomic.Bool
+}
+
+// New makes the service. It connects to nothing yet, but must be run, which in the end closes what it opened.
+func New(_ Config, deps process.Deps) (*Service, error) {
+	ctx := context.Background()
+	write, err := postgres.Open(ctx, postgres.PoolConfig{URL: deps.DatabaseURL, Role: migrations.Role, MaxConns: writerConns})
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	read, err := postgres.Open(ctx, postgres.PoolConfig{URL: deps.DatabaseURL, Role: migrations.Reader, MaxConns: readerConns})
+	if err != nil {
+		write.Close()
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return &Service{deps: deps, writerPool: write, readerPool: read}, nil
+}
+
+// Run brings the schema up to date, then writes the log and answers questions about it until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.writerPool.Close()
+	defer s.readerPool.Close()
+	report := func(err error) { s.deps.Logger.Warn().Err(err).Msg("audit schema not ready, trying again") }
+	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
+		return postgres.Migrate(ctx, s.deps.DatabaseURL, migrations.Schema())
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.migrated.Store(true)
+	return lifecycle.Run(ctx,
+		writer.New(s.writerPool, s.deps.Bus, s.deps.Clock, s.deps.Logger).Run,
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, s.deps.Bus, query.ServiceAudit, query.AuditEvents, reader.New(s.readerPool).Events)
+		},
+	)
+}
+
+// Checks are what the service depends on.
+func (s *Service) Checks() []health.Check {
+	return []health.Check{
+		{Name: "nats", Probe: s.deps.Bus.Ready},
+		{Name: "postgres", Probe: func(ctx context.Context) error {
+			if !s.migrated.Load() {
+				return health.Pending("the schema is not up to date yet")
+			}
+			return s.writerPool.Ping(ctx)
+		}},
+	}
+}

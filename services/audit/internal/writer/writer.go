@@ -1,0 +1,157 @@
+// Package writer appends events to the audit log: it follows the streams and stores a row for every event, once, in one order
+// without a gap.
+package writer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/leaf"
+)
+
+const (
+	// lockID is held by the process that writes.
+	lockID = 7313
+	batch  = 1000
+	// pause follows a transaction that took all there was, so that under load one transaction takes many events: small ones cost
+	// several times as much for each row. It is also how late a row can be.
+	pause = 20 * time.Millisecond
+)
+
+// Writer is the one that appends to the log. Other processes' writers stand by.
+type Writer struct {
+	pool  *pgxpool.Pool
+	bus   *bus.Bus
+	clock clock.Clock
+	log   zerolog.Logger
+}
+
+// New makes a Writer. The pool acts as the role that may append; three connections are enough.
+func New(pool *pgxpool.Pool, messages *bus.Bus, now clock.Clock, log zerolog.Logger) *Writer {
+	return &Writer{pool: pool, bus: messages, clock: now, log: log}
+}
+
+// Run appends, or stands by while another process does, until ctx ends.
+func (w *Writer) Run(ctx context.Context) error {
+	report := func(err error) { w.log.Warn().Err(err).Msg("audit writer interrupted, trying again") }
+	return postgres.Lead(ctx, w.pool, lockID, report, w.follow)
+}
+
+// follow appends the events of both streams. It needs no lock to be correct, only not to do the work twice.
+func (w *Writer) follow(ctx context.Context) error {
+	return lifecycle.Run(ctx,
+		func(ctx context.Context) error {
+			return w.bus.Follow(ctx, w.tail(subject.StreamExecutions, subject.ExecutionEvents(string(event.Accepted)),
+				subject.ExecutionEvents(string(event.Funded)), subject.ExecutionEvents(string(event.Completed))))
+		},
+		func(ctx context.Context) error {
+			return w.bus.Follow(ctx, w.tail(subject.StreamActivity))
+		},
+	)
+}
+
+func (w *Writer) tail(stream string, filters ...string) bus.Tail {
+	return bus.Tail{
+		Stream: stream, Name: query.ServiceAudit, Filters: filters, Batch: batch,
+		Position: func(ctx context.Context) (uint64, error) {
+			return postgres.Position(ctx, w.pool, query.ServiceAudit, stream)
+		},
+		Apply: func(ctx context.Context, after uint64, messages []bus.Message) error {
+			if err := w.append(ctx, stream, after, messages); err != nil {
+				return err
+			}
+			if len(messages) < batch {
+				lifecycle.Sleep(ctx, pause)
+			}
+			return nil
+		},
+	}
+}
+
+// append stores the messages' rows and the position of the last one. Nearly always every event is new, so that is what it tries
+// first; the unique index tells when one is not, and only then are the known ones looked up and left out.
+func (w *Writer) append(ctx context.Context, stream string, after uint64, messages []bus.Message) error {
+	leaves := make([]leaf.Leaf, len(messages))
+	for i, message := range messages {
+		leaves[i] = leaf.Of(&leaf.Event{
+			Stream: stream, Sequence: message.Sequence, Stored: message.Stored,
+			Subject: message.Subject(), Header: message.Headers(), Data: message.Data(),
+		})
+	}
+	last := messages[len(messages)-1].Sequence
+	err := w.store(ctx, stream, after, last, leaves)
+	if repeatsEvent(err) {
+		if leaves, err = w.unknown(ctx, leaves); err != nil {
+			return err
+		}
+		err = w.store(ctx, stream, after, last, leaves)
+	}
+	if err != nil {
+		return err
+	}
+	w.warn(leaves)
+	return nil
+}
+
+// store appends the leaves in one transaction. It is fenced twice: by the position, so that no message takes effect twice, and by
+// the row of the head, which all writers lock in turn, so that the sequence has no gap.
+func (w *Writer) store(ctx context.Context, stream string, after, last uint64, leaves []leaf.Leaf) error {
+	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
+		if err := postgres.Advance(ctx, tx, query.ServiceAudit, stream, after, last); err != nil {
+			return err
+		}
+		if len(leaves) == 0 {
+			return nil
+		}
+		head, err := advanceHead(ctx, tx, len(leaves))
+		if err != nil {
+			return err
+		}
+		return insert(ctx, tx, head, w.clock(), leaves)
+	})
+}
+
+// unknown leaves out the events that are in the log, and repetitions among the leaves themselves.
+func (w *Writer) unknown(ctx context.Context, leaves []leaf.Leaf) ([]leaf.Leaf, error) {
+	known, err := knownIDs(ctx, w.pool, leaves)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(leaves, func(l leaf.Leaf) bool {
+		_, found := known[l.EventID]
+		known[l.EventID] = struct{}{}
+		return found
+	}), nil
+}
+
+func (w *Writer) warn(leaves []leaf.Leaf) {
+	for i := range leaves {
+		if l := &leaves[i]; l.Action == leaf.ActionMalformed {
+			w.log.Warn().Str("event", l.ResourceID).Str("subject", l.Subject).Str("reason", l.Reason).Msg("malformed event, logged as such")
+		}
+	}
+}
+
+const (
+	uniqueViolation = "23505"
+	eventIndex      = "events_event_id"
+)
+
+func repeatsEvent(err error) bool {
+	var failure *pgconn.PgError
+	return errors.As(err, &failure) && failure.Code == uniqueViolation && failure.ConstraintName == eventIndex
+}

@@ -1,0 +1,230 @@
+package writer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/testkit"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/audittest"
+	"github.com/galley-engine/galley/services/audit/internal/leaf"
+	"github.com/galley-engine/galley/services/audit/migrations"
+)
+
+const (
+	patience = 60 * time.Second
+	tick     = 5 * time.Millisecond
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func newWriter(tb testing.TB, e *audittest.Env) *Writer {
+	tb.Helper()
+	return New(e.Pool(tb, migrations.Role), e.Bus, clock.System, zerolog.Nop())
+}
+
+func TestEveryEventOnce(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	want := e.Execute(t, "cust_001", 0, 1200) // more than one batch
+	audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(want))
+	e.Activity(t, "cust_001", "activity-1")
+	e.Activity(t, "cust_001", "activity-1") // published twice, as an outbox may
+	e.Activity(t, "cust_001", "activity-2")
+	e.Await(t, len(want)+2)
+	e.Activity(t, "cust_001", "activity-1")
+	e.Activity(t, "cust_001", "activity-3")
+	e.Await(t, len(want)+3)
+	want = append(want, "activity-1", "activity-2", "activity-3")
+	assert.ElementsMatch(t, want, e.Log(t))
+
+	var stored []byte
+	var recorded time.Time
+	err := e.DB.QueryRow(t.Context(), `SELECT leaf, recorded_at FROM audit.events WHERE event_id = 'cust_001-000007/funded'`).
+		Scan(&stored, &recorded)
+	require.NoError(t, err)
+	assert.Equal(t, `{"v":1,"event_id":"cust_001-000007/funded","type":"dev.galley.execution.funded.v1","time":"2026-01-02T03:04:05Z",`+
+		`"customer_id":"cust_001","actor_type":"api_key","actor_id":"key_1","action_type":"execution.debited",`+
+		`"resource_type":"execution","resource_id":"cust_001-000007","outcome":"success","microcredits":80000,`+
+		`"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736",`+
+		`"data_sha256":"`+digest(`{"execution_id":"cust_001-000007"}`)+`"}`, string(stored))
+	assert.WithinDuration(t, time.Now(), recorded, time.Minute)
+}
+
+func digest(data string) string {
+	sum := sha256.Sum256([]byte(data))
+	return hex.EncodeToString(sum[:])
+}
+
+// TestWriterKilledInTransaction ends the session of the writer when it has moved its position and waits for the head.
+func TestWriterKilledInTransaction(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	want := e.Execute(t, "cust_001", 0, 100)
+	blocker, err := e.DB.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = blocker.Exec(t.Context(), `SELECT 1 FROM audit.head FOR UPDATE`)
+	require.NoError(t, err)
+	audittest.Start(t, newWriter(t, e).Run)
+	require.Eventually(t, func() bool {
+		var killed bool
+		err := e.DB.QueryRow(t.Context(), `SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'
+			HAVING count(*) > 0`, migrations.Role).Scan(&killed)
+		return err == nil && killed
+	}, patience, tick)
+	require.NoError(t, blocker.Rollback(t.Context()))
+	e.Await(t, len(want))
+	assert.ElementsMatch(t, want, e.Log(t))
+}
+
+// TestWritersWithoutLock lets three writers work at the same time, which only the loss of the leader's lock can bring about, while
+// sessions are killed at any moment. The fences alone must hold.
+func TestWritersWithoutLock(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	for range 3 {
+		audittest.Start(t, newWriter(t, e).follow)
+	}
+	const rounds, executions = 30, 20
+	var want []string
+	for round := range rounds {
+		want = append(want, e.Execute(t, "cust_001", round*executions, executions)...)
+		id := fmt.Sprintf("activity-%d", round)
+		e.Activity(t, "cust_002", id)
+		e.Activity(t, "cust_002", id)
+		want = append(want, id)
+		if round%3 == 0 {
+			_, err := e.DB.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+				WHERE datname = current_database() AND application_name = $1`, migrations.Role)
+			require.NoError(t, err)
+		}
+	}
+	e.Await(t, len(want))
+	assert.ElementsMatch(t, want, e.Log(t))
+	requireOrder(t, e)
+}
+
+// requireOrder checks that the rows of each execution stand in the order of its journal.
+func requireOrder(t *testing.T, e *audittest.Env) {
+	t.Helper()
+	var disordered int
+	err := e.DB.QueryRow(t.Context(), `
+		SELECT count(*) FROM (SELECT string_agg(action_type, ' ' ORDER BY sequence) AS actions FROM audit.events
+			WHERE resource_type = 'execution' GROUP BY resource_id) AS execution
+		WHERE actions <> 'execution.accepted execution.debited execution.completed'`).Scan(&disordered)
+	require.NoError(t, err)
+	assert.Zero(t, disordered)
+}
+
+func TestStandbyTakesOver(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	stop := audittest.Start(t, newWriter(t, e).Run)
+	want := e.Execute(t, "cust_001", 0, 10)
+	e.Await(t, len(want))
+	audittest.Start(t, newWriter(t, e).Run)
+	want = append(want, e.Execute(t, "cust_001", 10, 10)...)
+	e.Await(t, len(want))
+	stop()
+	want = append(want, e.Execute(t, "cust_001", 20, 10)...)
+	e.Await(t, len(want))
+	assert.ElementsMatch(t, want, e.Log(t))
+}
+
+func TestStreamMadeAnew(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	want := e.Execute(t, "cust_001", 0, 50)
+	stop := audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(want))
+	stop()
+
+	require.NoError(t, e.Bus.JS.DeleteStream(t.Context(), subject.StreamExecutions))
+	require.NoError(t, e.Bus.Provision(t.Context()))
+	e.Execute(t, "cust_001", 10, 10) // known already
+	want = append(want, e.Execute(t, "cust_001", 50, 10)...)
+	audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(want))
+	want = append(want, e.Execute(t, "cust_001", 60, 10)...)
+	e.Await(t, len(want))
+	assert.ElementsMatch(t, want, e.Log(t))
+}
+
+// TestStalePosition reads the stream again from its beginning, as after a restored backup of the positions.
+func TestStalePosition(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	want := e.Execute(t, "cust_001", 0, 50)
+	stop := audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(want))
+	stop()
+	_, err := e.DB.Exec(t.Context(), `UPDATE audit.positions SET sequence = 3`)
+	require.NoError(t, err)
+	want = append(want, e.Execute(t, "cust_001", 50, 1)...)
+	audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(want))
+	assert.ElementsMatch(t, want, e.Log(t))
+}
+
+func TestMalformedEventsAreLogged(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	good := e.Execute(t, "cust_001", 0, 1)
+	bad := []string{
+		"galley.execution.00.cust_001.e1.accepted", "galley.execution.a.b.c.completed", "galley.execution.00.\xff\x01.e1.funded",
+		"galley.activity.cust_001.recipe.published", "galley.activity.x", "galley.run.rejected.cust_001",
+	}
+	for _, name := range bad {
+		e.Publish(t, name, nats.Header{event.HeaderID: {"\x7f"}}, []byte("\x00 not JSON \xff"))
+		e.Publish(t, name, nil, nil)
+	}
+	good = append(good, e.Execute(t, "cust_001", 1, 1)...)
+	e.Activity(t, "cust_001", "activity-1")
+	good = append(good, "activity-1")
+	audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(good)+2*len(bad))
+	var found []string
+	for _, id := range e.Log(t) {
+		if !strings.HasPrefix(id, "EXECUTIONS/") && !strings.HasPrefix(id, "ACTIVITY/") {
+			found = append(found, id)
+		}
+	}
+	assert.ElementsMatch(t, good, found)
+	var logged int
+	err := e.DB.QueryRow(t.Context(), `SELECT count(*) FROM audit.events WHERE action_type = $1
+		AND event_id LIKE resource_id || '/%' AND convert_from(leaf, 'UTF8')::jsonb->>'reason' <> ''`, leaf.ActionMalformed).Scan(&logged)
+	require.NoError(t, err)
+	assert.Equal(t, 2*len(bad), logged)
+}
+
+// TestDamagedHead: the log rather stops than gives a sequence twice.
+func TestDamagedHead(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	want := e.Execute(t, "cust_001", 0, 10)
+	stop := audittest.Start(t, newWriter(t, e).Run)
+	e.Await(t, len(want))
+	stop()
+	_, err := e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 3`)
+	require.NoError(t, err)
+	writer := newWriter(t, e)
+	after, err := writer.tail(subject.StreamExecutions).Position(t.Context())
+	require.NoError(t, err)
+	err = writer.store(t.Context(), subject.StreamExecutions, after, after+1, []leaf.Leaf{{EventID: "x"}})
+	require.ErrorContains(t, err, "events_pkey")
+	assert.False(t, repeatsEvent(err))
+	assert.Len(t, want, e.Count(t))
+}

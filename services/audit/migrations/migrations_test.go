@@ -1,0 +1,79 @@
+package migrations_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/pkg/testkit"
+	"github.com/galley-engine/galley/services/audit/migrations"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const insertRow = `INSERT INTO audit.events VALUES (1, now(), now(), 'e/accepted', 'cust_001', 'execution.accepted', 'execution', 'e',
+	'api_key', 'key_1', 'success', '', '{}')`
+
+func migrated(t *testing.T) *pgx.Conn {
+	t.Helper()
+	url := testkit.Postgres(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close(context.Background())) })
+	_, err = conn.Exec(t.Context(), insertRow)
+	require.NoError(t, err)
+	return conn
+}
+
+// TestOwnerCannotChangeTheLog: not even a superuser, who owns the table, can, and neither can one that plays a replica.
+func TestOwnerCannotChangeTheLog(t *testing.T) {
+	t.Parallel()
+	conn := migrated(t)
+	for _, replication := range []string{"origin", "replica", "local"} {
+		_, err := conn.Exec(t.Context(), `SELECT set_config('session_replication_role', $1, false)`, replication)
+		require.NoError(t, err)
+		for _, statement := range []string{
+			`UPDATE audit.events SET outcome = 'failed'`,
+			`UPDATE audit.events SET outcome = 'failed' WHERE false`,
+			`DELETE FROM audit.events`,
+			`DELETE FROM audit.events WHERE sequence = 1`,
+			`TRUNCATE audit.events`,
+			`TRUNCATE audit.events, audit.positions CASCADE`,
+			`INSERT INTO audit.events SELECT * FROM audit.events ON CONFLICT (sequence) DO UPDATE SET outcome = 'failed'`,
+			`MERGE INTO audit.events USING (SELECT 1) AS one ON true WHEN MATCHED THEN DELETE`,
+		} {
+			_, err := conn.Exec(t.Context(), statement)
+			require.ErrorContains(t, err, "audit.events is append-only", "%s: %s", replication, statement)
+		}
+	}
+	var rows int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM audit.events WHERE outcome = 'success'`).Scan(&rows))
+	assert.Equal(t, 1, rows)
+}
+
+func TestRolesMayNotChangeTheLog(t *testing.T) {
+	t.Parallel()
+	conn := migrated(t)
+	for _, role := range []string{migrations.Role, migrations.Reader} {
+		_, err := conn.Exec(t.Context(), `SET ROLE `+role)
+		require.NoError(t, err)
+		for _, statement := range []string{
+			`UPDATE audit.events SET outcome = 'failed'`, `DELETE FROM audit.events`, `TRUNCATE audit.events`,
+			`ALTER TABLE audit.events DISABLE TRIGGER append_only`, `DROP TABLE audit.events`, `DELETE FROM audit.head`,
+			`CREATE TABLE audit.mine ()`, `SET session_replication_role = 'replica'`,
+		} {
+			_, err := conn.Exec(t.Context(), statement)
+			var denied interface{ SQLState() string }
+			require.ErrorAs(t, err, &denied, "%s: %s", role, statement)
+			assert.Equal(t, "42501", denied.SQLState(), "%s: %s", role, statement)
+			assert.NotContains(t, err.Error(), "append-only", "%s: refused by the trigger only: %s", role, statement)
+		}
+	}
+	_, err := conn.Exec(t.Context(), insertRow)
+	require.ErrorContains(t, err, "permission denied", "the reader may not insert")
+}
