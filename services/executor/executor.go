@@ -1,0 +1,55 @@
+// Package executor is the service that runs executions: it takes funded ones from the journal, runs the steps of their recipes,
+// keeps each step's outcome in the journal and ends them with the standard response. It has no database.
+package executor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/galley-engine/galley/pkg/health"
+	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/services/executor/internal/catalogue"
+	"github.com/galley-engine/galley/services/executor/internal/component"
+	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
+	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
+	"github.com/galley-engine/galley/services/executor/internal/engine"
+	"github.com/galley-engine/galley/services/executor/internal/worker"
+)
+
+// Service is the executor.
+type Service struct {
+	deps   process.Deps
+	http   *actionhttp.Component
+	worker *worker.Worker
+}
+
+// New builds the service. It connects to nothing yet.
+func New(config Config, deps process.Deps) (*Service, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	recipes, err := catalogue.New(catalogue.FromJetStream(deps.Bus.JS))
+	if err != nil {
+		return nil, fmt.Errorf("build executor: %w", err)
+	}
+	call := actionhttp.New(config.AllowedHosts, deps.Clock)
+	components := component.Registry{recipe.KindHTTP: call, recipe.KindStateSet: stateset.Component{}}
+	runner := engine.New(components, deps.Clock, deps.Logger)
+	settings := worker.Settings{Concurrency: config.Concurrency, AckWait: deps.AckWait}
+	return &Service{
+		deps: deps, http: call,
+		worker: worker.New(settings, deps.Bus, recipes, runner, deps.Clock, deps.Logger),
+	}, nil
+}
+
+// Run runs executions until ctx ends, and then up to ten seconds more for those under way.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.http.Close()
+	return s.worker.Run(ctx)
+}
+
+// Checks are the service's dependencies.
+func (s *Service) Checks() []health.Check {
+	return []health.Check{{Name: "nats", Probe: s.deps.Bus.Ready}}
+}

@@ -1,0 +1,466 @@
+package actionhttp_test
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/executor/internal/component"
+	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type with = map[string]any
+
+// serve starts a server that steps may call, and gives its base URL and a component.
+func serve(t *testing.T, handler http.HandlerFunc) (string, *actionhttp.Component) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	component := actionhttp.New([]string{server.Listener.Addr().String()}, clock.System)
+	t.Cleanup(func() {
+		component.Close()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server.URL, component
+}
+
+func execute(t *testing.T, c *actionhttp.Component, input with) (map[string]any, error) {
+	t.Helper()
+	return executeIn(t, c, input, 10*time.Second)
+}
+
+func executeIn(t *testing.T, c *actionhttp.Component, input with, timeout time.Duration) (map[string]any, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	result, err := c.Execute(ctx, &component.Call{
+		Execution: subject.Execution{Customer: "cust_001", ID: "e1"}, Step: "find", Attempt: 2, TraceParent: "00-trace", With: input,
+	})
+	output, _ := result.Output.(map[string]any)
+	return output, err
+}
+
+func TestRequest(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *http.Request, 1)
+	base, c := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		seen <- r
+	})
+	tests := []struct {
+		name   string
+		input  with
+		method string
+		query  string
+		header map[string]string
+		body   string
+	}{
+		{"a plain call", with{"url": "/a?x=1#part"}, "GET", "x=1", map[string]string{"User-Agent": "galley"}, ""},
+		{
+			"query of all scalars", with{"url": "/a?x=1", "query": with{"q": "a b&c", "n": 10.0, "f": 0.5, "t": true, "no": nil}},
+			"GET", "f=0.5&n=10&q=a+b%26c&t=true&x=1", nil, "",
+		},
+		{
+			"a JSON body", with{"method": "POST", "url": "/a", "body": with{"list": []any{1.0, "x"}}}, "POST", "",
+			map[string]string{"Content-Type": "application/json"}, `{"list":[1,"x"]}`,
+		},
+		{"a string as JSON", with{"method": "PUT", "url": "/a", "body": "x"}, "PUT", "", nil, `"x"`},
+		{
+			"a string as it is", with{"method": "PATCH", "url": "/a", "body": "a=b", "headers": with{"content-type": "application/x-www-form-urlencoded"}},
+			"PATCH", "", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, "a=b",
+		},
+		{"headers", with{"method": "DELETE", "url": "/a", "headers": with{"authorization": "Bearer x"}}, "DELETE", "", map[string]string{"Authorization": "Bearer x"}, ""},
+	}
+	for _, test := range tests { //nolint:paralleltest // they share one server
+		t.Run(test.name, func(t *testing.T) {
+			test.input["url"] = base + test.input["url"].(string)
+			output, err := execute(t, c, test.input)
+			require.NoError(t, err)
+			assert.Equal(t, 200.0, output["status"])
+			r := <-seen
+			body, err := io.ReadAll(r.Body)
+			require.NoError(t, err)
+			assert.Equal(t, test.method, r.Method)
+			assert.Equal(t, test.query, r.URL.RawQuery)
+			assert.Equal(t, test.body, string(body))
+			assert.Equal(t, "e1/find", r.Header.Get("Idempotency-Key"))
+			assert.Equal(t, "00-trace", r.Header.Get("traceparent"))
+			for name, value := range test.header {
+				assert.Equal(t, value, r.Header.Get(name))
+			}
+		})
+	}
+}
+
+func TestRefusedInput(t *testing.T) {
+	t.Parallel()
+	c := actionhttp.New(nil, clock.System)
+	t.Cleanup(c.Close)
+	tests := []struct {
+		name  string
+		input any
+		code  problem.Code
+	}{
+		{"no object", "x", problem.ComponentError},
+		{"no url", with{}, problem.ComponentError},
+		{"url is no text", with{"url": 1.0}, problem.ComponentError},
+		{"url has no host", with{"url": "/path"}, problem.ComponentError},
+		{"url does not parse", with{"url": "http://a b/"}, problem.ComponentError},
+		{"url is a file", with{"url": "file://localhost/etc/passwd"}, problem.AddressRefused},
+		{"url is gopher", with{"url": "gopher://example.com/"}, problem.AddressRefused},
+		{"url with a password", with{"url": "https://user:hush@example.com/"}, problem.ComponentError},
+		{"method with a space", with{"url": "https://example.com", "method": "GET /"}, problem.ComponentError},
+		{"method is CONNECT", with{"url": "https://example.com", "method": "CONNECT"}, problem.ComponentError},
+		{"method is no text", with{"url": "https://example.com", "method": 1.0}, problem.ComponentError},
+		{"query is a list", with{"url": "https://example.com", "query": []any{}}, problem.ComponentError},
+		{"query of an object", with{"url": "https://example.com", "query": with{"q": with{}}}, problem.ComponentError},
+		{"header over two lines", with{"url": "https://example.com", "headers": with{"X-A": "a\r\nX-B: b"}}, problem.ComponentError},
+		{"header name with a space", with{"url": "https://example.com", "headers": with{"X A": "a"}}, problem.ComponentError},
+		{"header is no text", with{"url": "https://example.com", "headers": with{"X-A": 1.0}}, problem.ComponentError},
+		{"host header", with{"url": "https://example.com", "headers": with{"host": "internal"}}, problem.ComponentError},
+		{"another idempotency key", with{"url": "https://example.com", "headers": with{"Idempotency-key": "x"}}, problem.ComponentError},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := c.Execute(t.Context(), &component.Call{With: test.input})
+			requireProblem(t, err, test.code, false)
+		})
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name        string
+		contentType string
+		body        string
+		want        any
+		code        problem.Code
+	}{
+		{"JSON", "application/json; charset=utf-8", `{"a": [1, null]}`, with{"a": []any{1.0, nil}}, ""},
+		{"a JSON dialect", "application/problem+json", `"x"`, "x", ""},
+		{"text", "text/plain", `{"a": 1}`, `{"a": 1}`, ""},
+		{"not UTF-8", "text/plain", "a\xffb", "a\uFFFDb", ""},
+		{"nothing", "application/json", "", nil, ""},
+		{"broken JSON", "application/json", `{"a": `, nil, problem.ComponentError},
+		{"HTML that says JSON", "application/json", `<html>hush</html>`, nil, problem.ComponentError},
+		{"a number too large", "application/json", `1e999`, nil, problem.ComponentError},
+		{"as large as allowed", "text/plain", strings.Repeat("x", actionhttp.MaxBody), strings.Repeat("x", actionhttp.MaxBody), ""},
+		{"one byte more", "text/plain", strings.Repeat("x", actionhttp.MaxBody+1), nil, problem.StateTooLarge},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			base, c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", test.contentType)
+				w.Header().Add("X-Two", "a")
+				w.Header().Add("X-Two", "b")
+				w.WriteHeader(http.StatusAccepted)
+				_, _ = io.WriteString(w, test.body)
+			})
+			output, err := execute(t, c, with{"url": base})
+			if test.code != "" {
+				requireProblem(t, err, test.code, false)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, 202.0, output["status"])
+			assert.Equal(t, test.want, output["body"])
+			assert.Equal(t, "a, b", output["headers"].(map[string]any)["x-two"])
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	tests := []struct {
+		status     int
+		retryAfter string
+		code       problem.Code
+		retryable  bool
+		after      time.Duration
+	}{
+		{400, "", problem.Upstream4xx, false, 0},
+		{404, "7", problem.Upstream4xx, false, 0},
+		{429, "", problem.RateLimited, true, 0},
+		{429, "7", problem.RateLimited, true, 7 * time.Second},
+		{429, "Thu, 01 Jan 2026 12:01:00 GMT", problem.RateLimited, true, time.Minute},
+		{429, "Thu, 01 Jan 2026 11:00:00 GMT", problem.RateLimited, true, 0},
+		{429, "-5", problem.RateLimited, true, 0},
+		{429, "99999999999999999999", problem.RateLimited, true, 0},
+		{500, "", problem.Upstream5xx, true, 0},
+		{503, "1", problem.Upstream5xx, true, time.Second},
+		{599, "", problem.Upstream5xx, true, 0},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%d %s", test.status, test.retryAfter), func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if test.retryAfter != "" {
+					w.Header().Set("Retry-After", test.retryAfter)
+				}
+				w.WriteHeader(test.status)
+				_, _ = io.WriteString(w, "your key sk-hush is not valid")
+			}))
+			defer server.Close()
+			c := actionhttp.New([]string{server.Listener.Addr().String()}, func() time.Time { return now })
+			defer c.Close()
+			_, err := execute(t, c, with{"url": server.URL, "query": with{"key": "sk-hush"}})
+			requireProblem(t, err, test.code, test.retryable)
+			var delayed *component.DelayError
+			if test.after > 0 {
+				require.ErrorAs(t, err, &delayed)
+				assert.Equal(t, test.after, delayed.After)
+			} else {
+				assert.NotErrorAs(t, err, &delayed)
+			}
+		})
+	}
+}
+
+func TestBadServers(t *testing.T) {
+	t.Parallel()
+	hijack := func(t *testing.T, w http.ResponseWriter) net.Conn {
+		t.Helper()
+		conn, _, err := w.(http.Hijacker).Hijack()
+		assert.NoError(t, err)
+		return conn
+	}
+	tests := []struct {
+		name      string
+		handler   func(t *testing.T, w http.ResponseWriter, r *http.Request)
+		code      problem.Code
+		retryable bool
+	}{
+		{"stalls before its answer", func(_ *testing.T, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, problem.Timeout, true},
+		{"stalls in its answer", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "begin")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, problem.Timeout, true},
+		{"drops the connection", func(t *testing.T, w http.ResponseWriter, _ *http.Request) { _ = hijack(t, w).Close() }, problem.Connection, true},
+		{"drops it in its answer", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
+			conn := hijack(t, w)
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin")
+			_ = conn.Close()
+		}, problem.Connection, true},
+		{"resets the connection", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
+			conn := hijack(t, w)
+			_ = conn.(*net.TCPConn).SetLinger(0)
+			_ = conn.Close()
+		}, problem.Connection, true},
+		{"does not speak HTTP", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
+			conn := hijack(t, w)
+			_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.2 at 10.0.0.7\r\n")
+			_ = conn.Close()
+		}, problem.Connection, true},
+		{"sends endless headers", func(t *testing.T, w http.ResponseWriter, _ *http.Request) {
+			conn := hijack(t, w)
+			_, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+			for err == nil {
+				_, err = io.WriteString(conn, "X-A: "+strings.Repeat("a", 1000)+"\r\n")
+			}
+			_ = conn.Close()
+		}, problem.Connection, true},
+		{"sends an endless body", func(_ *testing.T, w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, "[")
+			for err == nil {
+				_, err = io.WriteString(w, strings.Repeat("1,", 1000))
+			}
+		}, problem.StateTooLarge, false},
+		{"sends an endless error page", func(_ *testing.T, w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			_, err := io.WriteString(w, "x")
+			for err == nil {
+				_, err = io.WriteString(w, strings.Repeat("x", 1000))
+			}
+		}, problem.Upstream5xx, true},
+		{"sends a gzip bomb", func(_ *testing.T, w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			packed := gzip.NewWriter(w)
+			zeros := make([]byte, 1<<20)
+			for range 200 {
+				if _, err := packed.Write(zeros); err != nil {
+					return
+				}
+			}
+			_ = packed.Close()
+		}, problem.StateTooLarge, false},
+		{"redirects for ever", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+		}, problem.ComponentError, false},
+		{"redirects to the metadata service", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusFound)
+		}, problem.AddressRefused, false},
+		{"redirects to a file", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusTemporaryRedirect)
+		}, problem.AddressRefused, false},
+		{"redirects with a password", func(_ *testing.T, w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://user:hush@"+r.Host+"/", http.StatusFound)
+		}, problem.AddressRefused, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			base, c := serve(t, func(w http.ResponseWriter, r *http.Request) { test.handler(t, w, r) })
+			_, err := executeIn(t, c, with{"url": base + "/?key=hush"}, 2*time.Second)
+			requireProblem(t, err, test.code, test.retryable)
+		})
+	}
+}
+
+func TestFollowsRedirects(t *testing.T) {
+	t.Parallel()
+	base, c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/xxxxx" {
+			http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
+			return
+		}
+		_, _ = io.WriteString(w, r.Header.Get("Authorization")+r.Header.Get("Referer"))
+	})
+	output, err := execute(t, c, with{"url": base + "/?key=hush", "headers": with{"Authorization": "kept"}})
+	require.NoError(t, err)
+	assert.Equal(t, "kept", output["body"], "the same host gets the author's headers, and no Referer")
+}
+
+func TestRedirectToAnotherHostTakesNoCredentials(t *testing.T) {
+	t.Parallel()
+	var home *httptest.Server
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/back" {
+			http.Redirect(w, r, home.URL+"/seen", http.StatusFound)
+			return
+		}
+		_, _ = io.WriteString(w, r.Header.Get("Authorization")+r.Header.Get("X-Api-Key")+r.Header.Get("Referer")+r.Header.Get("Idempotency-Key"))
+	}))
+	defer other.Close()
+	home = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/seen" {
+			_, _ = io.WriteString(w, r.Header.Get("X-Api-Key")+"back")
+			return
+		}
+		http.Redirect(w, r, other.URL+r.URL.Path, http.StatusFound)
+	}))
+	defer home.Close()
+	c := actionhttp.New([]string{home.Listener.Addr().String(), other.Listener.Addr().String()}, clock.System)
+	defer c.Close()
+	headers := with{"Authorization": "hush", "X-Api-Key": "hush"}
+	output, err := execute(t, c, with{"url": home.URL + "/away?key=hush", "headers": headers})
+	require.NoError(t, err)
+	assert.Equal(t, "e1/find", output["body"])
+	output, err = execute(t, c, with{"url": home.URL + "/back", "headers": headers})
+	require.NoError(t, err)
+	assert.Equal(t, "back", output["body"], "a host that was named by another one gets nothing either")
+}
+
+// TestGuard needs no network: an address is refused before anything is sent.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	called := make(chan struct{}, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called <- struct{}{} }))
+	defer server.Close()
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	require.NoError(t, err)
+	strict := actionhttp.New([]string{"127.0.0.1:1", "10.0.0.1:80"}, clock.System)
+	defer strict.Close()
+	for _, host := range []string{
+		"127.0.0.1:" + port, "localhost:" + port, "[::1]:" + port, "[::ffff:127.0.0.1]:" + port, "0.0.0.0:" + port, "127.1.2.3:" + port,
+		"10.0.0.2", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "[fe80::1]", "[fd00::1]", "[64:ff9b::7f00:1]",
+	} {
+		t.Run(host, func(t *testing.T) {
+			t.Parallel()
+			_, err := execute(t, strict, with{"url": "http://" + host + "/?key=hush"})
+			requireProblem(t, err, problem.AddressRefused, false)
+		})
+	}
+	for _, allowed := range []string{"127.0.0.1:" + port, "localhost:" + port, "LocalHost:" + port} {
+		c := actionhttp.New([]string{allowed}, clock.System)
+		_, err := execute(t, c, with{"url": "http://localhost:" + port})
+		c.Close()
+		require.NoError(t, err, allowed)
+		<-called
+	}
+	assert.Empty(t, called)
+}
+
+func TestUnreachable(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	c := actionhttp.New([]string{address}, clock.System)
+	defer c.Close()
+	_, err = execute(t, c, with{"url": "http://" + address})
+	requireProblem(t, err, problem.Connection, true)
+}
+
+func TestCertificate(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	c := actionhttp.New([]string{server.Listener.Addr().String()}, clock.System)
+	defer c.Close()
+	_, err := execute(t, c, with{"url": server.URL})
+	requireProblem(t, err, problem.Connection, false)
+}
+
+// TestLargeAnswerStaysOutOfMemory: 50 MB that are announced and sent are not read.
+func TestLargeAnswerStaysOutOfMemory(t *testing.T) { //nolint:paralleltest // it measures memory
+	chunk := make([]byte, 1<<20)
+	base, c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "52428800")
+		for range 50 {
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := execute(t, c, with{"url": base})
+	runtime.ReadMemStats(&after)
+	requireProblem(t, err, problem.StateTooLarge, false)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(12<<20))
+}
+
+func TestAllowedHosts(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, actionhttp.AllowedHosts{"127.0.0.1:8001", "directory:80", "[::1]:9"}.Validate())
+	for _, wrong := range []string{"127.0.0.1", ":80", "host:", "host:0", "host:70000", "http://host:80", ""} {
+		require.Error(t, actionhttp.AllowedHosts{wrong}.Validate(), wrong)
+	}
+}
+
+// requireProblem checks an error and that it gives away neither address nor secret.
+func requireProblem(t *testing.T, err error, code problem.Code, retryable bool) {
+	t.Helper()
+	var found *problem.Error
+	require.ErrorAs(t, err, &found)
+	assert.Equal(t, code, found.Code, found.Message)
+	assert.Equal(t, retryable, found.Retryable)
+	for _, secret := range []string{"hush", "127.0.0.1", "localhost", "169.254", "10.0", "key="} {
+		assert.NotContains(t, found.Message, secret)
+	}
+}

@@ -1,0 +1,155 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+)
+
+// succeed ends an execution all of whose steps are done: as success, as partial where a step failed that may, or as failed where
+// the result is not what the recipe promises.
+func (r *run) succeed(ctx context.Context) (Completion, error) {
+	data, err := r.result(ctx)
+	if err == nil {
+		err = r.checkOutput(data)
+	}
+	var reason *problem.Error
+	switch {
+	case errors.As(err, &reason):
+		return r.fail(reason)
+	case err != nil:
+		return Completion{}, err
+	}
+	encoded, err := encode(data)
+	if err != nil {
+		return Completion{}, fmt.Errorf("encode result: %w", err)
+	}
+	response := r.response(event.StatusSuccess)
+	response.Data = encoded
+	response.Metadata.RecordsProcessed = records(data)
+	if len(response.Errors) > 0 {
+		response.Status = event.StatusPartial
+	}
+	var charged credit.Micro
+	for _, step := range response.Metadata.Steps {
+		charged += step.Credits
+	}
+	response.Metadata.CreditsConsumed = min(charged, r.execution.Debit.Amount)
+	completion, err := complete(response)
+	if err != nil {
+		return Completion{}, err
+	}
+	if len(completion.Data) > MaxBytes {
+		return r.fail(tooLarge("the response"))
+	}
+	return completion, nil
+}
+
+// fail ends an execution as failed. Its error comes first, then those that the execution had gone on after. All prices are
+// fixed, and of a failed execution those are given back.
+func (r *run) fail(reason *problem.Error) (Completion, error) {
+	response := r.response(event.StatusFailed)
+	response.Data = json.RawMessage("null")
+	for i := range response.Metadata.Steps {
+		response.Metadata.Steps[i].Credits = 0
+	}
+	earlier := slices.DeleteFunc(response.Errors, func(e problem.Error) bool { return e == *reason })
+	response.Errors = append([]problem.Error{*reason}, earlier...)
+	return complete(response)
+}
+
+func complete(response event.Response) (Completion, error) {
+	data, err := encode(&response)
+	if err != nil {
+		return Completion{}, fmt.Errorf("encode response: %w", err)
+	}
+	return Completion{Response: response, Data: data}, nil
+}
+
+// response is the envelope without data and charges.
+func (r *run) response(status event.Status) event.Response {
+	now := r.clock()
+	request := &r.execution.Request
+	response := event.Response{
+		RecipeID: request.RecipeID, AgentID: request.AgentID, RecipeVersion: request.RecipeVersion,
+		ExecutionID: request.ExecutionID, CustomerID: request.CustomerID, Status: status,
+		Metadata: event.Metadata{
+			DurationMS: max(0, now.Sub(r.progress.StartedAt).Milliseconds()), Timestamp: now,
+			Steps: make([]event.StepSummary, 0, len(r.progress.Steps)),
+		},
+		Errors: []problem.Error{},
+	}
+	for i := range r.progress.Steps {
+		outcome := &r.progress.Steps[i]
+		response.Metadata.Steps = append(response.Metadata.Steps, outcome.StepSummary)
+		if outcome.Attempts > 0 {
+			response.Metadata.ComponentsExecuted++
+		}
+		if outcome.Error != nil {
+			response.Errors = append(response.Errors, *outcome.Error)
+		}
+	}
+	return response
+}
+
+// result is the recipe's result, else the final state, else the output of the last step that has one.
+func (r *run) result(ctx context.Context) (any, error) {
+	if template := r.execution.Recipe.Result; template != nil {
+		data, err := template.Eval(ctx, &r.scope)
+		if err != nil {
+			return nil, r.evaluation(ctx, err)
+		}
+		return data, nil
+	}
+	if r.progress.State != nil {
+		return r.progress.State, nil
+	}
+	for _, outcome := range slices.Backward(r.progress.Steps) {
+		if outcome.Status == event.StepSuccess {
+			return outcome.Output, nil
+		}
+	}
+	return nil, nil
+}
+
+func (r *run) checkOutput(data any) error {
+	err := r.execution.Recipe.ValidateOutput(data)
+	var violations recipe.Violations
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &violations):
+		return &problem.Error{Code: problem.OutputInvalid, Message: "the result does not fit the recipe's output schema: " + violations[:1].Error()}
+	}
+	return fmt.Errorf("check the result: %w", err)
+}
+
+// records is the number of records that a result holds: the length of the first array in it, as its JSON is written, else 1.
+func records(data any) int {
+	if length, found := firstArray(data); found {
+		return length
+	}
+	return 1
+}
+
+func firstArray(value any) (length int, found bool) {
+	switch value := value.(type) {
+	case []any:
+		return len(value), true
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			if length, found = firstArray(value[key]); found {
+				return length, true
+			}
+		}
+	}
+	return 0, false
+}

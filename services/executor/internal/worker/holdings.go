@@ -1,0 +1,121 @@
+package worker
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/journal"
+)
+
+// errNotHeld says that NATS may have given the execution to another worker.
+var errNotHeld = errors.New("the execution may have been given to another worker")
+
+// holding is one execution that this process was given and has not settled.
+type holding struct {
+	record journal.Record
+	// deliveries counts from 1.
+	deliveries int
+
+	// The rest belongs to holdings.
+
+	// message is the latest delivery.
+	message jetstream.Msg
+	// since is a moment at which NATS held the message for this process, for certain: from then on it does so for AckWait.
+	since time.Time
+}
+
+// holdings knows which executions this process may work on. NATS gives a message to somebody else when it has heard nothing for
+// AckWait, and does not say so; so every holding is kept alive by heartbeats, and is not to be relied upon once AckWait has passed
+// since the last one that is known to have arrived.
+//
+// A delivery does not say when it was made, and may have waited in a buffer while the process stood still. What is known is a
+// bound: when a heartbeat's round trip that began at some moment is over, everything that arrives afterwards was sent after that
+// moment, and whatever arrived before it has left the buffers, which nothing ever blocks, by the next heartbeat. The
+// same holds for a moment at which there was no connection.
+type holdings struct {
+	clock   clock.Clock
+	ackWait time.Duration
+
+	mu         sync.Mutex
+	bySequence map[uint64]*holding
+	// mark becomes the bound with the next heartbeat.
+	mark, bound time.Time
+}
+
+func newHoldings(now clock.Clock, ackWait time.Duration) *holdings {
+	return &holdings{clock: now, ackWait: ackWait, bySequence: make(map[uint64]*holding)}
+}
+
+// begin is called before the first message can arrive.
+func (h *holdings) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mark = h.clock()
+	h.bound = h.mark
+}
+
+// take adds an execution. When this process works on it already, the new delivery only renews that; taken is nil.
+func (h *holdings) take(record journal.Record, deliveries int, message jetstream.Msg) (taken *holding) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if known := h.bySequence[record.Sequence]; known != nil {
+		known.message, known.since = message, h.bound
+		return nil
+	}
+	taken = &holding{record: record, deliveries: deliveries, message: message, since: h.bound}
+	h.bySequence[record.Sequence] = taken
+	return taken
+}
+
+// drop forgets an execution and gives its latest delivery, to be settled.
+func (h *holdings) drop(held *holding) jetstream.Msg {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.bySequence, held.record.Sequence)
+	return held.message
+}
+
+// check is nil while no other worker can have been given the execution.
+func (h *holdings) check(held *holding) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.clock().Sub(held.since) >= h.ackWait {
+		return errNotHeld
+	}
+	return nil
+}
+
+// beat sends a heartbeat for everything held. flush waits until the server has had them all.
+func (h *holdings) beat(connected func() bool, flush func() error) {
+	started := h.clock()
+	h.mu.Lock()
+	h.bound = h.mark
+	beaten := make(map[*holding]jetstream.Msg, len(h.bySequence))
+	for _, held := range h.bySequence {
+		beaten[held] = held.message
+	}
+	h.mu.Unlock()
+
+	disconnected := !connected()
+	for held, message := range beaten {
+		if message.InProgress() != nil {
+			delete(beaten, held)
+		}
+	}
+	arrived := flush() == nil
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if arrived || disconnected {
+		h.mark = started
+	}
+	for held := range beaten {
+		if arrived && held.since.Before(started) {
+			held.since = started
+		}
+	}
+}

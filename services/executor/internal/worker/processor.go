@@ -1,0 +1,159 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/executor/internal/catalogue"
+	"github.com/galley-engine/galley/services/executor/internal/engine"
+)
+
+// Journal is what the worker needs of the journal.
+type Journal interface {
+	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
+	Last(ctx context.Context, execution subject.Execution) (journal.Record, error)
+	Reply(header nats.Header, data []byte) error
+}
+
+// Recipes gives compiled recipes.
+type Recipes interface {
+	Recipe(ctx context.Context, key catalogue.Key) (*recipe.Recipe, error)
+}
+
+// verdict is what becomes of a delivery.
+type verdict int
+
+const (
+	// done: the execution has ended.
+	done verdict = iota
+	// handOver: another worker should go on at once.
+	handOver
+	// later: something that this worker needs does not answer.
+	later
+	// leave: another worker has the execution, or will get it when AckWait has passed.
+	leave
+	// dead: the message can never be processed.
+	dead
+)
+
+// processor takes one delivery of a funded event through to its verdict.
+type processor struct {
+	journal Journal
+	recipes Recipes
+	engine  *engine.Engine
+	clock   clock.Clock
+	log     zerolog.Logger
+}
+
+// delivery is a funded event, given to this worker. held is nil while it is this worker's.
+type delivery struct {
+	record     *journal.Record
+	deliveries int
+	held       func() error
+}
+
+// process runs the execution. The error says why the verdict is not done. It ends early, with handOver, when ctx does.
+func (p *processor) process(ctx context.Context, given delivery) (verdict, error) {
+	s := &session{processor: p, delivery: given, expect: given.record.Sequence}
+	execution := s.decode()
+	checkpoint := p.engine.Begin(given.record.Execution.ID)
+	if given.deliveries > 1 {
+		var err error
+		if checkpoint, err = s.takeOver(ctx); err != nil {
+			return s.conclude(err)
+		}
+	}
+	completion, err := s.run(ctx, execution, checkpoint)
+	if err == nil {
+		err = s.complete(ctx, completion)
+	}
+	switch {
+	case err != nil:
+		return s.conclude(err)
+	case s.damage != nil:
+		return dead, s.damage
+	}
+	return done, nil
+}
+
+// decode reads the request. Damaged data was paid for all the same, so what the headers tell is enough to end the execution.
+func (s *session) decode() *engine.Execution {
+	header, ids := s.record.Header, s.record.Execution
+	execution := &engine.Execution{TraceParent: header.Get(event.HeaderTraceParent)}
+	data := struct {
+		*event.Funding
+		Input map[string]any `json:"input_data"`
+	}{Funding: &execution.Funding}
+	err := json.Unmarshal(s.record.Data, &data)
+	if err == nil && (execution.ExecutionID != ids.ID || execution.CustomerID != ids.Customer) {
+		err = errors.New("the ids in the data are not those of the subject")
+	}
+	if err == nil {
+		execution.Input = data.Input
+		return execution
+	}
+	s.damage = fmt.Errorf("decode funded event: %w", err)
+	version, _ := strconv.Atoi(header.Get(event.HeaderVersion))
+	execution.Funding = event.Funding{Request: event.Request{
+		ExecutionID: ids.ID, CustomerID: ids.Customer,
+		AgentID: header.Get(event.HeaderAgent), RecipeID: header.Get(event.HeaderRecipe), RecipeVersion: version,
+	}}
+	return execution
+}
+
+func (s *session) run(ctx context.Context, execution *engine.Execution, from event.Checkpoint) (engine.Completion, error) {
+	if s.damage != nil {
+		s.log.Error().Err(s.damage).Str("execution", execution.ExecutionID).Msg("execution cannot be read and fails")
+		return s.engine.Refuse(execution, from, &problem.Error{Code: problem.Internal, Message: "what is stored of the execution is damaged"})
+	}
+	var err error
+	execution.Recipe, err = s.recipes.Recipe(ctx, catalogue.Key{
+		Customer: execution.CustomerID, Agent: execution.AgentID, Recipe: execution.RecipeID, Version: execution.RecipeVersion,
+	})
+	if errors.Is(err, catalogue.ErrUnavailable) {
+		s.log.Error().Err(err).Str("execution", execution.ExecutionID).Msg("recipe version not available, the execution fails")
+		return s.engine.Refuse(execution, from, &problem.Error{
+			Code: problem.RecipeUnavailable, Message: "the recipe version of this execution cannot be found",
+		})
+	}
+	if err != nil {
+		return engine.Completion{}, err
+	}
+	return s.engine.Run(ctx, execution, from, s)
+}
+
+// conclude turns the error that stopped this worker into a verdict.
+func (s *session) conclude(err error) (verdict, error) {
+	var moved *journal.MovedError
+	switch isMoved := errors.As(err, &moved); {
+	case isMoved && moved.Last.Kind == event.Completed:
+		s.reply(moved.Last.Header, moved.Last.Data)
+		return done, nil
+	case isMoved && moved.Last.Sequence == 0, errors.Is(err, journal.ErrNotFound):
+		return dead, err // the journal was lost or made anew
+	case isMoved, errors.Is(err, errNotHeld):
+		return leave, err
+	case errors.Is(err, engine.ErrInterrupted):
+		return handOver, err
+	}
+	return later, err
+}
+
+// reply tells the caller who waits. A reply that is lost is no failure of the execution: the caller finds it in the journal.
+func (s *session) reply(header nats.Header, data []byte) {
+	if err := s.journal.Reply(header, data); err != nil {
+		s.log.Warn().Err(err).Str("execution", s.record.Execution.ID).Msg("caller not told")
+	}
+}

@@ -1,0 +1,187 @@
+// Package worker connects the engine to NATS: it takes funded executions, keeps them alive with heartbeats while they run, takes
+// over those whose worker is gone, and hands them on when it stops.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/executor/internal/engine"
+)
+
+const (
+	// Durable is the name of the consumer that all executors share.
+	Durable = "executor"
+
+	// heldPerSlot is how many executions may be delivered and unsettled, over all processes, for each that one process runs at
+	// a time. A process takes what it is given, so that nothing grows old unseen in a buffer; it is also the number of processes
+	// that can be busy at the same time.
+	heldPerSlot = 16
+	// beatsPerAckWait leaves room for two heartbeats that fail.
+	beatsPerAckWait = 3
+
+	drainTime  = 10 * time.Second
+	flushTime  = 2 * time.Second
+	laterDelay = time.Second
+)
+
+// Settings of a worker.
+type Settings struct {
+	// Concurrency is the number of executions that run at the same time.
+	Concurrency int
+	// AckWait is after how long NATS gives an execution to another worker when this one does not say that it lives.
+	AckWait time.Duration
+}
+
+// Worker runs executions.
+type Worker struct {
+	settings  Settings
+	bus       *bus.Bus
+	processor *processor
+	held      *holdings
+	queue     chan *holding
+	drainTime time.Duration
+	log       zerolog.Logger
+}
+
+// New makes a worker.
+func New(settings Settings, b *bus.Bus, recipes Recipes, runner *engine.Engine, now clock.Clock, log zerolog.Logger) *Worker {
+	return &Worker{
+		settings: settings, bus: b, log: log, drainTime: drainTime,
+		processor: &processor{journal: journal.New(b.Conn, b.JS), recipes: recipes, engine: runner, clock: now, log: log},
+		held:      newHoldings(now, settings.AckWait),
+		queue:     make(chan *holding, settings.Concurrency*heldPerSlot),
+	}
+}
+
+// Run works until ctx ends. Then it takes nothing more, lets what runs go on for ten seconds, and hands over the rest.
+func (w *Worker) Run(ctx context.Context) error {
+	work, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	w.held.begin()
+	var runners, heart sync.WaitGroup
+	for range w.settings.Concurrency {
+		runners.Go(func() {
+			for held := range w.queue {
+				w.turn(ctx, work, held)
+			}
+		})
+	}
+	stopped := make(chan struct{})
+	heart.Go(func() { w.beat(stopped) })
+
+	err := w.bus.Consume(ctx, bus.Consumer{
+		Stream: subject.StreamExecutions, Durable: Durable, Filters: []string{subject.ExecutionEvents(string(event.Funded))},
+		AckWait: w.settings.AckWait, MaxAckPending: cap(w.queue), Batch: w.settings.Concurrency,
+	}, w.take)
+
+	close(w.queue)
+	timer := time.AfterFunc(w.drainTime, abandon)
+	runners.Wait()
+	timer.Stop()
+	close(stopped)
+	heart.Wait()
+	_ = w.bus.Conn.FlushTimeout(flushTime) // what is not acknowledged will be delivered again
+	return err
+}
+
+// take never blocks: see holdings.
+func (w *Worker) take(ctx context.Context, messages []jetstream.Msg) {
+	for _, message := range messages {
+		record, deliveries, err := journal.Decode(message)
+		if err != nil {
+			w.bus.DeadLetter(ctx, message, err)
+			continue
+		}
+		held := w.held.take(record, deliveries, message)
+		if held == nil {
+			continue
+		}
+		select {
+		case w.queue <- held:
+		default:
+			w.held.drop(held)
+			w.report(message.NakWithDelay(laterDelay), &record)
+		}
+	}
+}
+
+// turn runs an execution, or gives it back when the worker has been told to stop meanwhile.
+func (w *Worker) turn(ctx, work context.Context, held *holding) {
+	if w.held.check(held) != nil {
+		w.held.drop(held)
+		return
+	}
+	outcome, reason := handOver, context.Cause(ctx)
+	if ctx.Err() == nil {
+		outcome, reason = w.process(work, held)
+	}
+	if lost := w.held.check(held); lost != nil && (outcome == handOver || outcome == later) {
+		outcome, reason = leave, lost // to give back what somebody else has would only bring in a third
+	}
+	w.settle(held, outcome, reason)
+}
+
+func (w *Worker) settle(held *holding, outcome verdict, reason error) {
+	message := w.held.drop(held)
+	log := w.log.With().Str("execution", held.record.Execution.ID).Int("deliveries", held.deliveries).AnErr("reason", reason).Logger()
+	switch outcome {
+	case done:
+		w.report(message.Ack(), &held.record)
+	case handOver:
+		log.Info().Msg("execution handed over")
+		w.report(message.Nak(), &held.record)
+	case later:
+		log.Warn().Msg("execution put off")
+		w.report(message.NakWithDelay(laterDelay), &held.record)
+	case leave:
+		log.Info().Msg("execution left to another worker")
+	case dead:
+		w.bus.DeadLetter(context.Background(), message, reason)
+	}
+}
+
+// process guards the other executions against a defect that shows in one: it is left, and tried again until its deadline.
+func (w *Worker) process(ctx context.Context, held *holding) (outcome verdict, reason error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			w.log.Error().Str("execution", held.record.Execution.ID).Any("panic", cause).Bytes("stack", debug.Stack()).Msg("execution panicked")
+			outcome, reason = leave, fmt.Errorf("panic: %v", cause)
+		}
+	}()
+	return w.processor.process(ctx, delivery{
+		record: &held.record, deliveries: held.deliveries, held: func() error { return w.held.check(held) },
+	})
+}
+
+func (w *Worker) beat(stopped <-chan struct{}) {
+	interval := w.settings.AckWait / beatsPerAckWait
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stopped:
+			return
+		case <-ticker.C:
+			w.held.beat(w.bus.Conn.IsConnected, func() error { return w.bus.Conn.FlushTimeout(interval) })
+		}
+	}
+}
+
+// report logs a lost acknowledgement. It does no harm: the message is delivered again.
+func (w *Worker) report(err error, record *journal.Record) {
+	if err != nil {
+		w.log.Warn().Err(err).Str("execution", record.Execution.ID).Msg("delivery not settled, it will be made again")
+	}
+}
