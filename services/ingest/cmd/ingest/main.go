@@ -1,0 +1,16 @@
+// Command ingest runs galley's ingest service as a process of its own, configured by environment variables.
+package main
+
+import (
+	"os"
+
+	"github.com/galley-engine/galley/pkg/process"
+
+	"github.com/galley-engine/galley/services/ingest"
+)
+
+func main() {
+	os.Exit(process.Main("ingest", func(config ingest.Config, deps process.Deps) (process.Service, error) {
+		return ingest.New(config, deps)
+	}))
+}

@@ -1,0 +1,175 @@
+package catalogue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
+)
+
+const (
+	maxName        = 200
+	maxDescription = 2000
+	maxVars        = 32 << 10
+)
+
+// Customer is a tenant.
+type Customer struct {
+	CustomerID string `json:"customer_id"`
+	Name       string `json:"name"`
+	// Vars are the settings that recipes read as vars.<name>: a JSON object.
+	Vars      json.RawMessage `json:"vars"`
+	CreatedAt time.Time       `json:"created_at"`
+}
+
+func (c *Customer) validate() error {
+	var found rules
+	found.id("/customer_id", c.CustomerID)
+	found.text("/name", c.Name, maxName)
+	found.vars("/vars", c.Vars)
+	return found.err()
+}
+
+// vars checks settings. Their values may hold anything; their names are those that an expression can spell.
+func (r *rules) vars(path string, vars json.RawMessage) {
+	r.require(len(vars) <= maxVars, path, fmt.Sprintf("must have at most %d bytes", maxVars))
+	var names map[string]json.RawMessage
+	if err := json.Unmarshal(vars, &names); err != nil || names == nil {
+		r.require(false, path, "must be an object")
+		return
+	}
+	escape := strings.NewReplacer("~", "~0", "/", "~1") // RFC 6901
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		r.require(isName(name), path+"/"+escape.Replace(name), "a name must match [A-Za-z_][A-Za-z0-9_]{0,63}")
+	}
+}
+
+func isName(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		letter := c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '_'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
+
+// CreateCustomer makes a customer with a first API key, whose text is given here and never again. A customer that exists is a
+// CONFLICT.
+func (c *Catalogue) CreateCustomer(ctx context.Context, customer Customer, author Author) (Customer, IssuedKey, error) {
+	if len(customer.Vars) == 0 {
+		customer.Vars = json.RawMessage("{}")
+	}
+	if err := customer.validate(); err != nil {
+		return Customer{}, IssuedKey{}, err
+	}
+	customer.CreatedAt = c.clock()
+	var key IssuedKey
+	err := postgres.Transact(ctx, c.pool, customer.CustomerID, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO ingest.customers (customer_id, name, vars, created_at) VALUES ($1, $2, $3, $4)`,
+			customer.CustomerID, customer.Name, customer.Vars, customer.CreatedAt)
+		if sqlState(err) == stateUnique {
+			return conflict("customer %q exists already", customer.CustomerID)
+		}
+		if err != nil {
+			return err
+		}
+		changes := map[string]any{"name": customer.Name, "vars": varNames(customer.Vars)}
+		if err := c.record(ctx, tx, customer.CustomerID, resourceCustomer, "created", customer.CustomerID, changes, author); err != nil {
+			return err
+		}
+		key, err = c.issueKey(ctx, tx, customer.CustomerID, "first key", author)
+		return err
+	})
+	if err != nil {
+		return Customer{}, IssuedKey{}, failure("create customer", err)
+	}
+	c.forget(customer.CustomerID, resourceCustomer)
+	c.outbox.Wake()
+	return customer, key, nil
+}
+
+// SetVars replaces a customer's settings. Executions that are accepted afterwards see the new ones.
+func (c *Catalogue) SetVars(ctx context.Context, customer string, vars json.RawMessage, author Author) error {
+	var found rules
+	found.id("/customer_id", customer)
+	found.vars("", vars)
+	if err := found.err(); err != nil {
+		return err
+	}
+	err := postgres.Transact(ctx, c.pool, customer, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE ingest.customers SET vars = $2 WHERE customer_id = $1`, customer, vars)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return notFound("there is no customer %q", customer)
+		}
+		// Values stay out of the audit log: they are the customer's to change and to remove.
+		changes := map[string]any{"vars": varNames(vars)}
+		return c.record(ctx, tx, customer, resourceCustomer, "updated", customer, changes, author)
+	})
+	if err != nil {
+		return failure("set vars", err)
+	}
+	c.forget(customer, resourceCustomer)
+	c.outbox.Wake()
+	return nil
+}
+
+// readVars reads a customer's settings.
+func (c *Catalogue) readVars(ctx context.Context, customer string) (map[string]any, error) {
+	var vars map[string]any
+	err := postgres.Query(ctx, c.pool, customer, func(batch *pgx.Batch) {
+		batch.Queue(`SELECT vars FROM ingest.customers WHERE customer_id = $1`, customer).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&vars)
+		})
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, notFound("there is no customer %q", customer)
+	}
+	if err != nil {
+		return nil, failure("read vars", err)
+	}
+	return vars, nil
+}
+
+func varNames(vars json.RawMessage) []string {
+	var names map[string]json.RawMessage
+	_ = json.Unmarshal(vars, &names) // validated before
+	return slices.Sorted(maps.Keys(names))
+}
+
+// record stores in the transaction what was done, for the audit log and for the memory of other processes.
+func (c *Catalogue) record(
+	ctx context.Context, tx pgx.Tx, customer, resource, verb, id string, changes map[string]any, author Author,
+) error {
+	data, err := json.Marshal(changes)
+	if err != nil {
+		return fmt.Errorf("encode changes: %w", err)
+	}
+	return c.outbox.Activity(ctx, tx, event.Activity{
+		CustomerID: customer, ActionType: resource + "." + verb, ResourceType: resource, ResourceID: id, Actor: author.Actor,
+		Changes: data, Outcome: "success", OccurredAt: c.clock(),
+	}, author.Trace)
+}
+
+// RequireCustomer is NOT_FOUND when there is no such customer.
+func (c *Catalogue) RequireCustomer(ctx context.Context, customer string) error {
+	_, err := c.varsOf(ctx, customer)
+	return err
+}
+
+func (c *Catalogue) varsOf(ctx context.Context, customer string) (map[string]any, error) {
+	return c.vars.get(ctx, customer, func(ctx context.Context) (map[string]any, error) { return c.readVars(ctx, customer) })
+}

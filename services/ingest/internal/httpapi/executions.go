@@ -1,0 +1,83 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/subject"
+
+	"github.com/galley-engine/galley/services/ingest/internal/projection"
+)
+
+const executionsAway = "the executions cannot be read at the moment"
+
+func (a *API) registerExecutions(routes huma.API) {
+	register(a, routes, huma.Operation{
+		OperationID: "list-executions", Method: http.MethodGet, Path: prefix + "/executions", Tags: []string{"executions"},
+		Summary:     "List executions, newest first",
+		Description: "An execution appears here within about a second of its acceptance; by its id it is found at once.",
+	}, nil, a.listExecutions)
+	register(a, routes, huma.Operation{
+		OperationID: "get-execution", Method: http.MethodGet, Path: prefix + "/executions/{execution_id}", Tags: []string{"executions"},
+		Summary:   "Get an execution",
+		Responses: response(http.StatusOK, "How the execution stands", documented[event.Response](routes, "application/json")),
+	}, nil, a.getExecution)
+}
+
+type listExecutionsInput struct {
+	Scope
+	Paging
+	RecipeID id     `query:"recipe_id"`
+	Status   string `query:"status" enum:"accepted,success,partial,failed" doc:"accepted includes what is running"`
+}
+
+func (a *API) listExecutions(ctx context.Context, caller *caller, input *listExecutionsInput) (*listOutput[projection.Execution], error) {
+	customer, err := input.customer(caller)
+	if err != nil {
+		return nil, err
+	}
+	after, err := cursor[projection.Cursor](&input.Paging)
+	if err != nil {
+		return nil, err
+	}
+	items, next, err := a.executions.List(ctx, projection.Filter{
+		Customer: customer, Recipe: string(input.RecipeID), Status: event.Status(input.Status), After: after, Limit: input.Limit,
+	})
+	if err != nil {
+		return nil, unavailable(executionsAway, err)
+	}
+	return page(items, next)
+}
+
+type getExecutionInput struct {
+	Scope
+	ExecutionID id `path:"execution_id"`
+}
+
+type rawOutput struct {
+	ContentType string `header:"Content-Type"`
+	Body        []byte
+}
+
+func (a *API) getExecution(ctx context.Context, caller *caller, input *getExecutionInput) (*rawOutput, error) {
+	customer, err := input.customer(caller)
+	if err != nil {
+		return nil, err
+	}
+	found, known, err := a.executions.Get(ctx, subject.Execution{Customer: customer, ID: string(input.ExecutionID)})
+	if err != nil {
+		return nil, unavailable(executionsAway, err)
+	}
+	if !known {
+		return nil, newProblem(problem.NotFound, "there is no execution "+string(input.ExecutionID))
+	}
+	body, err := found.Body()
+	if err != nil {
+		return nil, err
+	}
+	return &rawOutput{ContentType: "application/json", Body: body}, nil
+}

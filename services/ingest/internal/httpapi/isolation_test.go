@@ -1,0 +1,152 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
+)
+
+// route is an operation as a test calls it: a request that would succeed for the customer named in it, "%s" or "" for none.
+type route struct {
+	method, path string
+	body         string
+	operator     bool
+	open         bool
+}
+
+// routes has every operation of the API; TestEveryRouteIsHere keeps it complete.
+func routes() map[string]route {
+	return map[string]route{
+		"health":          {method: "GET", path: "/api/v1/health", open: true},
+		"ready":           {method: "GET", path: "/api/v1/ready", open: true},
+		"execute-recipe":  {method: "POST", path: execute, body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
+		"list-executions": {method: "GET", path: "/api/v1/executions?customer_id=%s"},
+		"get-execution":   {method: "GET", path: "/api/v1/executions/018f3a5e-0000-7000-8000-0000000000a1?customer_id=%s"},
+		"publish-recipe": {method: "POST", path: "/api/v1/recipes?customer_id=%s", body: `{"apiVersion":"galley/v1","kind":"Recipe",
+			"metadata":{"agent":"cook","id":"stew"},"spec":{"steps":[{"id":"a","uses":"state.set","with":{"a":1}}]}}`},
+		"list-recipes":      {method: "GET", path: "/api/v1/recipes?customer_id=%s"},
+		"get-recipe":        {method: "GET", path: "/api/v1/recipes/soup?customer_id=%s"},
+		"create-agent":      {method: "POST", path: "/api/v1/agents", body: `{"agent_id":"baker","customer_id":"%s"}`},
+		"list-agents":       {method: "GET", path: "/api/v1/agents?customer_id=%s"},
+		"get-balance":       {method: "GET", path: "/api/v1/credits?customer_id=%s"},
+		"list-transactions": {method: "GET", path: "/api/v1/credits/transactions?customer_id=%s"},
+		"list-audit-events": {method: "GET", path: "/api/v1/audit/events?customer_id=%s"},
+		"grant-credits":     {method: "POST", path: "/api/v1/credits/grants", body: `{"customer_id":"%s","amount":1}`, operator: true},
+		"create-customer":   {method: "POST", path: "/api/v1/customers", body: `{"customer_id":"new-%s","name":"x"}`, operator: true},
+		"create-key":        {method: "POST", path: "/api/v1/customers/%s/keys", body: `{"name":"x"}`, operator: true},
+		"set-vars":          {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
+	}
+}
+
+func (r route) call(t *testing.T, s *server, key, customer string) *reply {
+	t.Helper()
+	name := func(text string) string { return strings.ReplaceAll(text, "%s", customer) }
+	if r.body == "" {
+		return s.call(t, key, r.method, name(r.path), nil)
+	}
+	return s.call(t, key, r.method, name(r.path), name(r.body))
+}
+
+func TestEveryRouteIsHere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	var document struct {
+		Paths map[string]map[string]struct {
+			OperationID string `json:"operationId"`
+		}
+	}
+	s.call(t, "", "GET", "/openapi.json", nil).into(t, &document)
+	known := routes()
+	for path, methods := range document.Paths {
+		for method, operation := range methods {
+			r, found := known[operation.OperationID]
+			require.True(t, found, "%s %s is not in the table", method, path)
+			require.Equal(t, strings.ToUpper(method), r.method)
+			delete(known, operation.OperationID)
+		}
+	}
+	require.Empty(t, known)
+}
+
+// billing and audit answer for whatever customer they are asked about, and say which.
+func otherServices(t *testing.T, s *server) {
+	t.Helper()
+	ready(t, s, query.ServiceBilling, query.ServiceExecutor, query.ServiceAudit)
+	answer(t, s, query.ServiceBilling, query.Balance, func(r query.BalanceRequest) (query.BalanceReply, error) {
+		return query.BalanceReply{CustomerID: r.CustomerID, Posted: 1_500_000, Available: 1_500_000}, nil
+	})
+	answer(t, s, query.ServiceBilling, query.Transactions, func(r query.TransactionsRequest) (query.TransactionsReply, error) {
+		return query.TransactionsReply{Transactions: []query.Transaction{{CustomerID: r.CustomerID}}}, nil
+	})
+	answer(t, s, query.ServiceBilling, query.Grant, func(r query.GrantRequest) (query.GrantReply, error) {
+		return query.GrantReply{Transaction: query.Transaction{CustomerID: r.CustomerID, Amount: r.Amount, Reason: r.ID}}, nil
+	})
+	answer(t, s, query.ServiceAudit, query.AuditEvents, func(r query.AuditEventsRequest) (query.AuditEventsReply, error) {
+		return query.AuditEventsReply{Events: []query.AuditEvent{{ResourceID: "of " + r.CustomerID, Leaf: json.RawMessage("{}")}}}, nil
+	})
+}
+
+func TestNobodySeesAnotherCustomer(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	otherServices(t, s)
+	alice, bob := s.customer(t, "alice"), s.customer(t, "bob")
+	_, err := s.admin.Exec(context.WithoutCancel(t.Context()), `INSERT INTO ingest.executions
+		(execution_id, customer_id, agent_id, recipe_id, recipe_version, status, accepted_at) VALUES
+		('018f3a5e-0000-7000-8000-0000000000a1', 'alice', 'cook', 'soup', 1, 'accepted', now()),
+		('018f3a5e-0000-7000-8000-0000000000b1', 'bob', 'cook', 'soup', 1, 'accepted', now())`)
+	require.NoError(t, err)
+	for name, r := range routes() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			anonymous := r.call(t, s, "", "alice")
+			switch {
+			case r.open:
+				require.Equal(t, 200, anonymous.status)
+				return
+			case r.operator:
+				require.Equal(t, []any{401, 403, 403}, []any{
+					anonymous.status, r.call(t, s, alice, "alice").status, r.call(t, s, alice, "bob").status,
+				})
+			default:
+				require.Equal(t, []any{401, 403}, []any{anonymous.status, r.call(t, s, bob, "alice").status})
+				own := r.call(t, s, alice, "alice")
+				require.Less(t, own.status, 300, string(own.body))
+				require.NotContains(t, string(own.body), "bob")
+				require.Equal(t, 422, r.call(t, s, operatorKey, "").status, "the operator must say for whom")
+				require.Equal(t, 422, r.call(t, s, operatorKey, "*").status, "and cannot say for everybody")
+				if name == "execute-recipe" {
+					require.Equal(t, "alice", s.executor.command().Customer)
+				}
+			}
+			of := "bob"
+			if name == "get-execution" {
+				of = "alice"
+			}
+			require.Less(t, r.call(t, s, operatorKey, of).status, 300)
+		})
+	}
+}
+
+func TestIDsOfOthersAreUnknown(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	alice, bob := s.customer(t, "alice"), s.customer(t, "bob")
+	const id = "018f3a5e-0000-7000-8000-0000000000a1"
+	_, err := s.admin.Exec(t.Context(), `INSERT INTO ingest.executions
+		(execution_id, customer_id, agent_id, recipe_id, recipe_version, status, accepted_at)
+		VALUES ($1, 'alice', 'cook', 'soup', 1, 'accepted', now())`, id)
+	require.NoError(t, err)
+	var response event.Response
+	s.call(t, alice, "GET", "/api/v1/executions/"+id, nil).into(t, &response)
+	require.Equal(t, event.StatusAccepted, response.Status)
+	require.Equal(t, 404, s.call(t, bob, "GET", "/api/v1/executions/"+id, nil).status)
+	require.Equal(t, 404, s.call(t, operatorKey, "GET", fmt.Sprintf("/api/v1/executions/%s?customer_id=bob", id), nil).status)
+}

@@ -1,0 +1,201 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/subject"
+
+	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
+)
+
+const headerRequestID = "X-Request-Id"
+
+// request is what is known of a request besides its content.
+type request struct {
+	// trace is a W3C traceparent: the caller's, or a new one.
+	trace string
+	// caller is set by guard.
+	caller caller
+}
+
+type requestKey struct{}
+
+// requestOf is never nil.
+func requestOf(ctx context.Context) *request {
+	if found, ok := ctx.Value(requestKey{}).(*request); ok {
+		return found
+	}
+	return &request{}
+}
+
+func (r *request) traceID() string {
+	if len(r.trace) < 35 {
+		return ""
+	}
+	return r.trace[3:35]
+}
+
+func (r *request) author() catalogue.Author {
+	return catalogue.Author{Actor: r.caller.actor(), Trace: r.trace}
+}
+
+// begin is the first handler of every request.
+func (a *API) begin(ctx context.Context) fiber.Handler {
+	return func(c *fiber.Ctx) (err error) {
+		current := &request{trace: c.Get(event.HeaderTraceParent)}
+		if !isTraceParent(current.trace) {
+			current.trace = newTraceParent()
+		}
+		c.SetUserContext(context.WithValue(ctx, requestKey{}, current))
+		c.Set(headerRequestID, current.traceID())
+		c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+		c.Set(fiber.HeaderCacheControl, "no-store")
+		if a.log.Debug().Enabled() {
+			defer a.logAccess(c, current)()
+		}
+		defer func() {
+			if panicked := recover(); panicked != nil {
+				err = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+			}
+		}()
+		// Huma parses the address again and takes for granted that this works.
+		if _, err := url.Parse(c.OriginalURL()); err != nil {
+			return malformed("the address of the request is not a valid URL")
+		}
+		return c.Next()
+	}
+}
+
+// logAccess gives the function that logs the request when it is done.
+func (a *API) logAccess(c *fiber.Ctx, current *request) func() {
+	began := a.clock()
+	return func() {
+		a.log.Debug().Str("method", c.Method()).Str("path", c.Path()).Int("status", c.Response().StatusCode()).
+			Dur("took", a.clock().Sub(began)).Str("trace", current.traceID()).Msg("request")
+	}
+}
+
+// fail writes errors that did not come from a Huma operation.
+func (a *API) fail(c *fiber.Ctx, err error) error {
+	if framework, ok := err.(*fiber.Error); ok { //nolint:errorlint // Fiber passes its own errors on as they are
+		err = ofFramework(framework)
+		// The rest of the request may still be on its way.
+		if conn, ok := c.Context().Conn().(*lingering); ok {
+			conn.linger.Store(true)
+		}
+	}
+	p := a.finish(c.UserContext(), err)
+	for name := range p.header {
+		c.Set(name, p.header.Get(name))
+	}
+	if err := c.Status(p.Status).JSON(p); err != nil {
+		return fmt.Errorf("write problem: %w", err)
+	}
+	c.Set(fiber.HeaderContentType, problemType)
+	return nil
+}
+
+// caller is who makes a request: a customer by one of its API keys, or the operator.
+type caller struct {
+	operator bool
+	customer string
+	keyID    string
+}
+
+func (c *caller) actor() event.Actor {
+	if c.operator {
+		return event.Actor{Type: "operator", ID: "operator"}
+	}
+	return event.Actor{Type: "api_key", ID: c.keyID}
+}
+
+// guard lets nobody in without a key.
+func (a *API) guard(c *fiber.Ctx) error {
+	// Fiber would unpack the body, to any size.
+	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		p := malformed("the body must not be compressed")
+		p.Status, p.Title = http.StatusUnsupportedMediaType, http.StatusText(http.StatusUnsupportedMediaType)
+		return p
+	}
+	scheme, key, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
+	if key = strings.TrimSpace(key); key == "" || !strings.EqualFold(scheme, "Bearer") {
+		return newProblem(problem.Unauthenticated, "send an API key: Authorization: Bearer <key>")
+	}
+	current := requestOf(c.UserContext())
+	hash := sha256.Sum256([]byte(key))
+	if subtle.ConstantTimeCompare(hash[:], a.operatorHash[:]) == 1 {
+		current.caller = caller{operator: true}
+		return c.Next()
+	}
+	identity, err := a.catalogue.Authenticate(c.UserContext(), key)
+	if err != nil {
+		return err
+	}
+	current.caller = caller{customer: identity.Customer, keyID: identity.KeyID}
+	return c.Next()
+}
+
+// requireOperator refuses customers.
+func (c *caller) requireOperator() error {
+	if !c.operator {
+		return newProblem(problem.Forbidden, "only the operator may do this")
+	}
+	return nil
+}
+
+// actFor gives the customer that a request is about. A customer's key is good for that customer alone, who need not be named; the
+// operator names one. place is where the name stands in the request.
+func (c *caller) actFor(named string, place Place) (string, error) {
+	switch {
+	case named == "" && c.operator:
+		place.Message = "the operator must name a customer"
+		return "", invalid(place)
+	case named == "":
+		return c.customer, nil
+	case !subject.ValidID(named):
+		place.Message = subject.ErrInvalidID.Error()
+		return "", invalid(place)
+	case c.operator || named == c.customer:
+		return named, nil
+	}
+	return "", newProblem(problem.Forbidden, "the API key belongs to another customer")
+}
+
+// isTraceParent checks a W3C traceparent of version 00.
+func isTraceParent(s string) bool {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
+		return false
+	}
+	const none = "0000000000000000"
+	return isHex(s[3:35]) && isHex(s[36:52]) && isHex(s[53:]) && s[3:35] != none+none && s[36:52] != none
+}
+
+func isHex(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }) < 0
+}
+
+// newTraceParent starts a trace that is not sampled. Its ids need to be distinct, not secret.
+func newTraceParent() string {
+	var ids [24]byte
+	for i := 0; i < len(ids); i += 8 {
+		random := rand.Uint64() //nolint:gosec // see above
+		for k := range 8 {
+			ids[i+k] = byte(random >> (8 * k))
+		}
+	}
+	encoded := hex.EncodeToString(ids[:])
+	return "00-" + encoded[:32] + "-" + encoded[32:] + "-00"
+}
