@@ -1,0 +1,70 @@
+# Every target works on a fresh machine that has Go: what else is needed is fetched or installed, or named in one sentence.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+MODULES := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
+TOOLS   := $(CURDIR)/.tools/bin
+
+.PHONY: help
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build postgres ## build and start everything on this machine; Ctrl-C stops it
+	@bin/galley up
+
+.PHONY: demo
+demo: build postgres ## the same in a temporary directory, once, and clean up
+	@bin/galley demo
+
+.PHONY: build
+build: go ## build bin/galley
+	@CGO_ENABLED=0 go build -trimpath -o bin/galley ./cmd/galley
+
+.PHONY: test
+test: go postgres ## the tests of every module
+	go test work
+
+.PHONY: race
+race: go postgres ## the tests of every module under the race detector
+	go test -race work
+
+.PHONY: lint
+lint: tools ## lint every module
+	$(TOOLS)/golangci-lint run $(patsubst %,./%/...,$(filter-out tools,$(MODULES)))
+
+.PHONY: bench
+bench: build postgres ## measure throughput and latency
+	go run ./tests/cmd/bench
+
+.PHONY: chaos
+chaos: build postgres ## kill -9 everything under load, many times, and check that nothing is lost
+	go run ./tests/cmd/chaos
+
+.PHONY: check
+check: go ## build every module alone, with a tidy go.mod
+	@set -e; for module in $(MODULES); do \
+		echo "$$module"; \
+		(cd $$module && GOWORK=off go build ./... && GOWORK=off go mod tidy -diff); \
+	done
+
+.PHONY: cross
+cross: go ## build for macOS, to see that it compiles there
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/galley
+
+.PHONY: tidy
+tidy: go ## tidy every go.mod
+	@set -e; for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy); done
+
+.PHONY: tools
+tools: go ## install the pinned developer tools into .tools/bin
+	@cd tools && GOWORK=off GOBIN=$(TOOLS) go install tool
+
+.PHONY: go
+go:
+	@scripts/go.sh
+
+.PHONY: postgres
+postgres:
+	@scripts/postgres.sh

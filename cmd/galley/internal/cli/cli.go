@@ -1,0 +1,140 @@
+// Package cli is the command line of galley: the server in one process, and the client.
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/galley-engine/galley/pkg/config"
+	"github.com/galley-engine/galley/pkg/lifecycle"
+
+	"github.com/galley-engine/galley/cmd/galley/internal/report"
+)
+
+// Process is what a command gets from the operating system.
+type Process struct {
+	// Program is how the command was called, for the lines that it tells people to try.
+	Program string
+	Args    []string
+	Environ []string
+	Out     io.Writer
+	Err     io.Writer
+	// Exit ends the process.
+	Exit func(code int)
+	// Signals delivers every SIGINT and SIGTERM. The first one ends the context of the command, a second one must end the process.
+	Signals <-chan os.Signal
+}
+
+const description = `galley runs recipes: priced, debited, executed step by step, audited and answered.
+
+"galley up" starts everything in one process; the other commands talk to it. Every setting is a flag and a variable.`
+
+type grammar struct {
+	Up         upCommand   `cmd:"" help:"Start everything: NATS, a private Postgres, all services, the HTTP API."`
+	Demo       demoCommand `cmd:"" help:"Start everything in a temporary directory, run the example once, and clean up."`
+	Run        runCommand  `cmd:"" help:"Run a recipe and print the response."`
+	Recipe     recipeGroup `cmd:"" help:"Check and publish recipes."`
+	Executions struct {
+		List executionsListCommand `cmd:"" default:"1" help:"List executions, the newest first."`
+		Get  executionsGetCommand  `cmd:"" help:"Print an execution."`
+	} `cmd:"" help:"Look at executions."`
+	Credits struct {
+		Show  creditsShowCommand  `cmd:"" default:"1" help:"Print the balance and the newest rows of the ledger."`
+		Grant creditsGrantCommand `cmd:"" help:"Give a customer credits (operator)."`
+	} `cmd:"" help:"Look at credits and grant them."`
+	Audit   auditCommand `cmd:"" help:"Print the newest rows of the audit log."`
+	Billing struct {
+		Reconcile reconcileCommand `cmd:"" help:"Check that every balance equals its ledger; exit 1 where one does not."`
+	} `cmd:"" help:"Look after the ledger (operator)."`
+	Projection struct {
+		Rebuild rebuildCommand `cmd:"" help:"Have the table of executions made again from the journal."`
+	} `cmd:"" help:"Look after the table of executions (operator)."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// app is what a command is given.
+type app struct {
+	Process
+	ctx    context.Context //nolint:containedctx // kong calls the commands with values that are bound beforehand
+	report *report.Report
+}
+
+// Main runs a command and returns the exit code of the process.
+func Main(process Process) int {
+	return lifecycle.Main("galley", process.Err, func(ctx context.Context) error {
+		var commands grammar
+		parser, err := kong.New(&commands, kong.Name("galley"), kong.Description(description), kong.Writers(process.Out, process.Err),
+			kong.Exit(process.Exit), kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}))
+		if err != nil {
+			return fmt.Errorf("build the command line: %w", err)
+		}
+		if err := checkEnvironment(parser, process.Environ); err != nil {
+			return lifecycle.Usage(err)
+		}
+		command, err := parser.Parse(process.Args)
+		if err != nil {
+			return lifecycle.Usage(err)
+		}
+		return command.Run(&app{Process: process, ctx: ctx, report: report.New(process.Out, process.Environ)})
+	})
+}
+
+// checkEnvironment refuses a variable of ours that no command knows: a misspelt setting must not be silently ignored.
+func checkEnvironment(parser *kong.Kong, environ []string) error {
+	known := variables(parser)
+	var problems []error
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, config.Prefix) && !slices.Contains(known, name) {
+			nearest := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(name, a), distance(name, b)) })
+			problems = append(problems, fmt.Errorf("%s is not a setting: did you mean %s? (galley up --help lists them)", name, nearest))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// variables lists those that some command reads.
+func variables(parser *kong.Kong) []string {
+	var names []string
+	var visit func(node *kong.Node)
+	visit = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			names = append(names, flag.Envs...)
+		}
+		for _, child := range node.Children {
+			visit(child)
+		}
+	}
+	visit(parser.Model.Node)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// distance is the number of letters to change, add or leave out to get from a to b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

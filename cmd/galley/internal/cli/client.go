@@ -1,0 +1,185 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/event"
+
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
+)
+
+// maxListed is how many rows the commands show.
+const maxListed = 50
+
+// connection says which galley a command talks to, and with which key.
+type connection struct {
+	dataDir
+	URL     string `name:"url" default:"http://127.0.0.1:8000" env:"GALLEY_URL" help:"Address of the galley to talk to."`
+	APIKey  string `name:"api-key" env:"GALLEY_API_KEY" help:"API key; better as a variable than on the command line." placeholder:"KEY"`
+	KeyFile string `env:"GALLEY_KEY_FILE" help:"File that holds the API key. Without either: demo.key or, for what only the operator may do, admin.key in the data directory." placeholder:"FILE"`
+}
+
+// open makes a client with the key that was given, or with the one that keyOf finds in the data directory.
+func (c *connection) open(keyOf func(datadir.Dir) string) (*client.Client, error) {
+	key := c.APIKey
+	if key == "" {
+		file := c.KeyFile
+		if file == "" {
+			dir, err := datadir.New(c.DataDir)
+			if err != nil {
+				return nil, err
+			}
+			file = keyOf(dir)
+		}
+		var err error
+		if key, err = datadir.Read(file); err != nil {
+			return nil, fmt.Errorf("read the API key: %w", err)
+		}
+		if key == "" {
+			return nil, lifecycle.Usage(fmt.Errorf("there is no API key in %s: set GALLEY_API_KEY, or GALLEY_DATA_DIR to that of a galley", file))
+		}
+	}
+	return client.New(c.URL, key), nil
+}
+
+// customer opens a client for what a customer may do, operator for what only the operator may.
+func (c *connection) customer() (*client.Client, error) { return c.open(datadir.Dir.DemoKey) }
+func (c *connection) operator() (*client.Client, error) { return c.open(datadir.Dir.AdminKey) }
+
+type runCommand struct {
+	connection
+	Agent  string `arg:"" help:"The agent that owns the recipe."`
+	Recipe string `arg:"" help:"The recipe."`
+	Input  string `default:"{}" help:"Its input, as JSON."`
+}
+
+// Run runs a recipe. An execution that failed is an error of the command, too.
+func (c *runCommand) Run(app *app) error {
+	if !json.Valid([]byte(c.Input)) {
+		return lifecycle.Usage(errors.New("--input is not valid JSON"))
+	}
+	api, err := c.customer()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	response, err := api.Execute(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input)})
+	if err != nil {
+		return err
+	}
+	if !response.Status.Terminal() {
+		app.report.Line("It takes longer: see galley executions get %s", response.ExecutionID)
+		return nil
+	}
+	app.report.Response(response)
+	if response.Status == event.StatusFailed {
+		return errors.New("the execution failed")
+	}
+	return nil
+}
+
+type executionsListCommand struct{ connection }
+
+// Run lists executions.
+func (c *executionsListCommand) Run(app *app) error {
+	api, err := c.customer()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	executions, more, err := api.Executions(app.ctx, maxListed)
+	if err != nil {
+		return err
+	}
+	app.report.Executions(executions, more)
+	return nil
+}
+
+type executionsGetCommand struct {
+	connection
+	ID string `arg:"" help:"The execution."`
+}
+
+// Run prints an execution.
+func (c *executionsGetCommand) Run(app *app) error {
+	api, err := c.customer()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	response, err := api.Execution(app.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	app.report.Response(response)
+	return nil
+}
+
+type creditsShowCommand struct{ connection }
+
+// Run prints the balance and the ledger.
+func (c *creditsShowCommand) Run(app *app) error {
+	api, err := c.customer()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	balance, err := api.Balance(app.ctx)
+	if err != nil {
+		return err
+	}
+	transactions, err := api.Transactions(app.ctx, "", maxListed)
+	if err != nil {
+		return err
+	}
+	app.report.Heading(balance.CustomerID, balance.Available.String()+" credits")
+	app.report.Ledger(transactions)
+	return nil
+}
+
+type creditsGrantCommand struct {
+	connection
+	Customer string       `arg:"" help:"Who gets them."`
+	Amount   credit.Micro `arg:"" help:"How many, such as 12.5."`
+	Reason   string       `help:"Why, for the ledger."`
+}
+
+// Run grants credits.
+func (c *creditsGrantCommand) Run(app *app) error {
+	api, err := c.operator()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	reply, err := api.Grant(app.ctx, client.Grant{CustomerID: c.Customer, Amount: c.Amount, Reason: c.Reason}, "")
+	if err != nil {
+		return err
+	}
+	app.report.Line("%s has %s credits now", reply.Balance.CustomerID, reply.Balance.Available)
+	return nil
+}
+
+type auditCommand struct {
+	connection
+	Execution string `help:"Only the rows of this execution." placeholder:"ID"`
+}
+
+// Run prints rows of the audit log.
+func (c *auditCommand) Run(app *app) error {
+	api, err := c.customer()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	events, err := api.AuditEvents(app.ctx, c.Execution, maxListed)
+	if err != nil {
+		return err
+	}
+	app.report.Audit(events)
+	return nil
+}

@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/charmbracelet/colorprofile"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/services/ingest"
+
+	"github.com/galley-engine/galley/cmd/galley/internal/bootstrap"
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
+	"github.com/galley-engine/galley/cmd/galley/internal/engine"
+)
+
+const (
+	// exitForced is the exit code after a second Ctrl-C, as a shell gives it for one that is not caught.
+	exitForced = 130
+	adminBytes = 32
+)
+
+type upCommand struct {
+	settings
+}
+
+// Run starts everything and stays until the context ends.
+func (c *upCommand) Run(app *app) error {
+	return c.serve(app.ctx, app, func(dir datadir.Dir) {
+		app.suggest(suggestion{url: baseURL(c.HTTPAddr), nats: c.natsURL(), keyFile: dir.DemoKey()})
+		app.report.Heading("Running", "Ctrl-C stops everything; the data stays")
+	})
+}
+
+// serve checks the settings, takes the data directory, and runs everything until ctx ends. then is called when the demo has been
+// shown.
+func (s *settings) serve(ctx context.Context, app *app, then func(dir datadir.Dir)) (err error) {
+	if err := s.validate(); err != nil {
+		return lifecycle.Usage(err)
+	}
+	dir, err := datadir.New(s.DataDir)
+	if err != nil {
+		return err
+	}
+	release, err := dir.Lock()
+	if errors.Is(err, datadir.ErrInUse) {
+		return lifecycle.Usage(fmt.Errorf("%w: stop it, or choose another directory with GALLEY_DATA_DIR", err))
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if err := checkFree(ctx, s.addresses()); err != nil {
+		return lifecycle.Usage(err)
+	}
+	admin, err := adminKey(dir)
+	if err != nil {
+		return fmt.Errorf("make the operator's key: %w", err)
+	}
+	started := clock.System()
+	app.report.Heading("galley", string(dir))
+	e := engine.New(s.engine(app, dir, admin))
+	go app.forceOnSecondSignal(e)
+	return e.Run(ctx, func(ctx context.Context) error {
+		return s.greet(ctx, app, greeting{dir: dir, admin: admin, started: started}, then)
+	})
+}
+
+func (s *settings) engine(app *app, dir datadir.Dir, admin string) engine.Config {
+	config := engine.Config{
+		Dir: dir, NATSAddr: s.NATSAddr, NATSURL: s.NATSURL, DatabaseURL: s.DatabaseURL,
+		Durability: s.Durability, JournalRetention: s.JournalRetention, AckWait: s.AckWait,
+		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
+		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin}, Executor: s.executor(),
+	}
+	if !s.NoSandbox {
+		config.SandboxAddr = s.SandboxAddr
+		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr)
+	}
+	return config
+}
+
+// adminKey reads the operator's key, or makes it at the first start.
+func adminKey(dir datadir.Dir) (string, error) {
+	key, err := datadir.Read(dir.AdminKey())
+	if err != nil || key != "" {
+		return key, err
+	}
+	var random [adminBytes]byte
+	_, _ = rand.Read(random[:]) // it never fails: it ends the process instead
+	key = "galley_admin_" + base64.RawURLEncoding.EncodeToString(random[:])
+	return key, datadir.Write(dir.AdminKey(), key)
+}
+
+// logWriter writes the log for people when it goes to a terminal, else as JSON for programs.
+func logWriter(w io.Writer, environ []string) io.Writer {
+	profile := colorprofile.Detect(w, environ)
+	if profile <= colorprofile.NoTTY {
+		return w
+	}
+	return zerolog.ConsoleWriter{Out: w, NoColor: profile <= colorprofile.ASCII, TimeFormat: time.TimeOnly}
+}
+
+// forceOnSecondSignal ends the process at once at a second Ctrl-C. The private Postgres must not be left behind.
+func (a *app) forceOnSecondSignal(e *engine.Engine) {
+	<-a.Signals
+	<-a.Signals
+	e.Abort()
+	a.Exit(exitForced)
+}
+
+// greeting is what is told about a galley that has just started.
+type greeting struct {
+	dir     datadir.Dir
+	admin   string
+	started time.Time
+}
+
+// greet waits until everything is ready, sets the demo up, and shows it.
+func (s *settings) greet(ctx context.Context, app *app, g greeting, then func(dir datadir.Dir)) error {
+	url := baseURL(s.HTTPAddr)
+	probe := client.New(url, "")
+	defer probe.Close()
+	err := bootstrap.AwaitReady(ctx, probe, func(missing string) { app.report.Line("still waiting for %s", missing) })
+	if err != nil {
+		return nil //nolint:nilerr // it was called off
+	}
+	s.tellAddresses(app, url, clock.System().Sub(g.started))
+	setup := bootstrap.Setup{URL: url, AdminKey: g.admin, Dir: g.dir, Directory: baseURL(s.SandboxAddr)}
+	err = lifecycle.Retry(ctx, func(err error) { app.report.Line("not set up yet, trying again: %v", err) },
+		func(ctx context.Context) error {
+			demo, err := setup.Run(ctx)
+			if err != nil {
+				return err
+			}
+			defer demo.Close()
+			return s.show(ctx, app, demo)
+		})
+	if err != nil {
+		return nil //nolint:nilerr // it was called off
+	}
+	then(g.dir)
+	return nil
+}
+
+func (s *settings) natsURL() string {
+	if s.NATSURL != "" {
+		return s.NATSURL
+	}
+	return "nats://" + s.NATSAddr
+}
+
+func (s *settings) tellAddresses(app *app, url string, took time.Duration) {
+	facts := [][2]string{{"HTTP", url}, {"NATS", s.natsURL()}}
+	if !s.NoSandbox {
+		facts = append(facts, [2]string{"sandbox", baseURL(s.SandboxAddr) + " (sample data)"})
+	}
+	app.report.Facts(append(facts, [2]string{"ready in", took.Round(time.Millisecond).String()})...)
+}
+
+// show runs the recipe when it has never been run, else it tells what there is.
+func (s *settings) show(ctx context.Context, app *app, demo *client.Client) error {
+	executions, more, err := demo.Executions(ctx, maxListed)
+	if err != nil {
+		return err
+	}
+	if len(executions) == 0 && !s.NoSandbox {
+		result, err := bootstrap.Discover(ctx, demo)
+		if err != nil {
+			return err
+		}
+		app.tell(result)
+		return nil
+	}
+	balance, err := demo.Balance(ctx)
+	if err != nil {
+		return err
+	}
+	count := fmt.Sprint(len(executions))
+	if more {
+		count = "more than " + count
+	}
+	app.report.Heading(bootstrap.Customer, "the data of earlier runs is there")
+	app.report.Facts([2]string{"balance", balance.Available.String() + " credits"}, [2]string{"executions", count})
+	return nil
+}
+
+func (a *app) tell(result bootstrap.Result) {
+	a.report.Response(result.Response)
+	a.report.Heading("Ledger", "")
+	a.report.Ledger(result.Transactions)
+	a.report.Heading("Audit", "")
+	a.report.Audit(result.Audit)
+}
+
+// baseURL is where a server that listens on addr is reached from this machine.
+func baseURL(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	return "http://" + addr
+}
+
+type demoCommand struct {
+	tuning
+}
+
+// Run does once what "galley up" does, in a temporary directory and on free ports.
+func (c *demoCommand) Run(app *app) (err error) {
+	dir, err := os.MkdirTemp("", "galley-demo-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the demo: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// Started by root, Postgres runs as another user, who has to pass through.
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // what is secret has its own mode
+		return fmt.Errorf("open the directory of the demo: %w", err)
+	}
+	ctx, stop := context.WithCancel(app.ctx)
+	defer stop()
+	s := settings{dataDir: dataDir{DataDir: filepath.Join(dir, "data")}, tuning: c.tuning}
+	for _, address := range []*string{&s.HTTPAddr, &s.NATSAddr, &s.SandboxAddr} {
+		if *address, err = freeAddress(ctx); err != nil {
+			return err
+		}
+	}
+	return s.serve(ctx, app, func(datadir.Dir) { stop() })
+}
+
+// freeAddress finds a port that nobody listens on.
+func freeAddress(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return listener.Addr().String(), listener.Close()
+}
