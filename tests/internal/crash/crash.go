@@ -1,0 +1,341 @@
+// Package crash kills processes of galley with SIGKILL, at random moments and under load, and then checks that nothing was lost and
+// nothing was done twice.
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/tests/internal/contract"
+	"github.com/galley-engine/galley/tests/internal/harness"
+	"github.com/galley-engine/galley/tests/internal/inspect"
+)
+
+// Config says what to do.
+type Config struct {
+	Mode     harness.Mode
+	Binaries *harness.Binaries
+	// Kills is how many processes are killed, one after the other.
+	Kills int
+	// Seed decides which processes are killed, and when. What happens in between is up to the machine.
+	Seed uint64
+	// Callers is how many callers there are over HTTP; a quarter as many publish over NATS.
+	Callers int
+	// Progress is told what happens.
+	Progress io.Writer
+}
+
+// Report is what was done and what was found.
+type Report struct {
+	Mode       harness.Mode
+	Seed       uint64
+	Kills      map[string]int
+	Executions int
+	Orders     int
+	// Retried counts what callers had to ask again.
+	Retried int
+	// TakenOver counts the executions that another worker went on with; Doubled the calls that were made twice for that reason.
+	TakenOver, Doubled int
+	Statuses           map[string]int
+	Load, Recovery     time.Duration
+	Violations         []Violation
+}
+
+const (
+	ackWait = 2 * time.Second
+	// A process stays away for up to downtime, and the next one is killed after up to quiet.
+	downtime = 1200 * time.Millisecond
+	quiet    = 2500 * time.Millisecond
+	warmUp   = 500 * time.Millisecond
+	// callDelay is how long the outside world takes to answer, at most.
+	callDelay = 25 * time.Millisecond
+	// recoveryLimit bounds the time from the end of the load until everything has come to rest.
+	recoveryLimit = 150 * time.Second
+)
+
+type scene struct {
+	Config
+	random       *rand.Rand
+	installation *harness.Installation
+	outside      *counter
+	callers      *callers
+	report       Report
+}
+
+// Run starts an installation, puts load on it, kills, waits until all has come to rest, and checks. The error says why the check could not
+// be made; what the check found is in the report.
+func Run(ctx context.Context, config Config) (_ Report, err error) {
+	s := &scene{
+		Config: config, random: rand.New(rand.NewPCG(config.Seed, 0)), //nolint:gosec // repeatable on purpose
+		report: Report{Mode: config.Mode, Seed: config.Seed, Kills: map[string]int{}, Statuses: map[string]int{}},
+	}
+	if s.outside, err = newCounter(callDelay); err != nil {
+		return s.report, err
+	}
+	defer func() { err = errors.Join(err, s.outside.close()) }()
+	s.installation, err = harness.Start(ctx, harness.Config{
+		Mode: config.Mode, Binaries: config.Binaries, AckWait: ackWait, AllowedHosts: []string{s.outside.host()},
+	})
+	if err != nil {
+		return s.report, err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, s.installation.Logs())
+		}
+		err = errors.Join(err, s.installation.Close())
+	}()
+	if err := s.furnish(ctx); err != nil {
+		return s.report, fmt.Errorf("set up: %w", err)
+	}
+	conn, err := s.installation.Connect()
+	if err != nil {
+		return s.report, err
+	}
+	defer conn.Close()
+	if s.callers.js, err = jetstream.New(conn); err != nil {
+		return s.report, fmt.Errorf("open JetStream: %w", err)
+	}
+	begin := time.Now()
+	if err := s.load(ctx); err != nil {
+		return s.report, err
+	}
+	s.report.Load = time.Since(begin)
+	begin = time.Now()
+	journal, err := s.rest(ctx)
+	if err != nil {
+		return s.report, err
+	}
+	s.report.Recovery = time.Since(begin)
+	return s.report, s.check(ctx, journal)
+}
+
+func (s *scene) say(format string, args ...any) { fmt.Fprintf(s.Progress, format+"\n", args...) }
+
+// load lets the callers work while processes die.
+func (s *scene) load(ctx context.Context) error {
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	patience, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var group sync.WaitGroup
+	preferences := []string{"wait=20", "wait=20", "respond-async", "wait=1"}
+	for n := range s.Callers {
+		group.Go(func() { s.callers.run(loading, patience, s.callers.overHTTP(preferences[n%len(preferences)])) })
+	}
+	for range max(1, s.Callers/4) {
+		group.Go(func() { s.callers.run(loading, patience, s.callers.overNATS) })
+	}
+	err := s.kill(ctx)
+	if err == nil {
+		err = s.installation.AwaitReady(ctx)
+	}
+	stop()
+	timer := time.AfterFunc(recoveryLimit, cancel)
+	defer timer.Stop()
+	group.Wait()
+	return err
+}
+
+// kill kills one process after the other and starts each again.
+func (s *scene) kill(ctx context.Context) error {
+	programs := s.installation.Programs()
+	for n := range s.Kills {
+		if !sleep(ctx, warmUp+s.upTo(quiet)) {
+			return ctx.Err()
+		}
+		victim := s.victim(programs, n)
+		s.say("%s: kill %d of %d: %s", s.Mode, n+1, s.Kills, victim)
+		if err := s.installation.Kill(victim); err != nil {
+			return err
+		}
+		s.report.Kills[victim]++
+		if !sleep(ctx, s.upTo(downtime)) {
+			return ctx.Err()
+		}
+		if err := s.installation.Start(victim); err != nil {
+			return err
+		}
+		// Half of the time the next process dies before this one is back.
+		if s.random.IntN(2) == 0 {
+			if err := s.installation.AwaitReady(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// victim goes round the programs, so that each has its turn, in single mode the one process two times out of three.
+func (s *scene) victim(programs []string, n int) string {
+	if s.Mode == harness.Single {
+		if n%3 == 2 {
+			return harness.Postgres
+		}
+		return harness.Galley
+	}
+	if n%len(programs) == 0 {
+		s.random.Shuffle(len(programs), func(a, b int) { programs[a], programs[b] = programs[b], programs[a] })
+	}
+	return programs[n%len(programs)]
+}
+
+func (s *scene) upTo(limit time.Duration) time.Duration {
+	return time.Duration(s.random.Int64N(int64(limit)))
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// rest waits until every execution has ended and every service knows it.
+func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
+	ctx, cancel := context.WithTimeout(ctx, recoveryLimit)
+	defer cancel()
+	var journal inspect.Journal
+	state := "nothing is known"
+	for {
+		settled, now, err := s.settled(ctx, &journal)
+		if settled {
+			return journal, nil
+		}
+		if err == nil {
+			state = now
+		} else {
+			state = now + ": " + err.Error()
+		}
+		if !sleep(ctx, 250*time.Millisecond) {
+			for _, execution := range journal {
+				if execution.Last(event.Completed) == nil {
+					s.say("not completed: %s", execution)
+					break
+				}
+			}
+			return nil, fmt.Errorf("galley does not come to rest: %s", state)
+		}
+	}
+}
+
+func (s *scene) settled(ctx context.Context, journal *inspect.Journal) (settled bool, state string, err error) {
+	read, err := inspect.ReadJournal(ctx, s.callers.js)
+	if err != nil {
+		return false, "the journal cannot be read", err
+	}
+	*journal = read
+	open := 0
+	for _, execution := range read {
+		if execution.Last(event.Completed) == nil {
+			open++
+		}
+	}
+	waiting, err := s.waiting(ctx)
+	if err != nil || waiting > 0 || open > 0 {
+		return false, fmt.Sprintf("%d run requests wait, %d of %d executions have not ended", waiting, open, len(read)), err
+	}
+	conn, err := s.installation.Database(ctx)
+	if err != nil {
+		return false, "Postgres cannot be reached", err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // only read from
+	return read.Settled(ctx, conn)
+}
+
+func (s *scene) waiting(ctx context.Context) (uint64, error) {
+	stream, err := s.callers.js.Stream(ctx, "RUNS")
+	if err != nil {
+		return 0, fmt.Errorf("look up run requests: %w", err)
+	}
+	return stream.CachedInfo().State.Msgs, nil
+}
+
+func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
+	rules, err := contract.Load()
+	if err != nil {
+		return err
+	}
+	found := func(violations ...Violation) { s.report.Violations = append(s.report.Violations, violations...) }
+	for _, execution := range journal {
+		for _, problem := range execution.Check(rules) {
+			found(Violation{problem, execution})
+		}
+		if execution.TakenOver() {
+			s.report.TakenOver++
+		}
+		if completed := execution.Last(event.Completed); completed != nil {
+			s.report.Statuses[completed.Header.Get(event.HeaderStatus)]++
+		}
+	}
+	for _, problem := range s.callers.errors {
+		found(Violation{Err: problem})
+	}
+	found(compareOrders(s.callers.orders, journal)...)
+	calls, keyless := s.outside.snapshot()
+	if keyless > 0 {
+		found(Violation{Err: fmt.Errorf("%d calls without an idempotency key", keyless)})
+	}
+	found(compareCalls(calls, journal)...)
+	for _, times := range calls {
+		s.report.Doubled += len(times) - 1
+	}
+	conn, err := s.installation.Database(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // only read from
+	problems, err := journal.Database(ctx, conn)
+	if err != nil {
+		return err
+	}
+	for _, problem := range problems {
+		found(Violation{Err: problem})
+	}
+	if output, err := s.installation.Reconcile(ctx); err != nil {
+		found(Violation{Err: fmt.Errorf("reconcile: %w: %s", err, output)})
+	}
+	s.report.Executions, s.report.Orders, s.report.Retried = len(journal), len(s.callers.orders), s.callers.tries
+	return nil
+}
+
+// Print writes the report for people.
+func (r *Report) Print(out io.Writer) {
+	fmt.Fprintf(out, "%s mode, seed %d\n", r.Mode, r.Seed)
+	fmt.Fprintf(out, "  kills        %s\n", counts(r.Kills))
+	fmt.Fprintf(out, "  load         %v, recovery %v\n", r.Load.Round(time.Millisecond), r.Recovery.Round(time.Millisecond))
+	fmt.Fprintf(out, "  orders       %d (asked again %d times)\n", r.Orders, r.Retried)
+	fmt.Fprintf(out, "  executions   %d: %s\n", r.Executions, counts(r.Statuses))
+	fmt.Fprintf(out, "  taken over   %d, calls repeated %d\n", r.TakenOver, r.Doubled)
+	if len(r.Violations) == 0 {
+		fmt.Fprintln(out, "  nothing lost, nothing twice: journal, ledger, balances, projection, audit log and callers agree")
+		return
+	}
+	fmt.Fprintf(out, "  %d VIOLATIONS\n", len(r.Violations))
+	const shown = 20
+	for _, violation := range r.Violations[:min(shown, len(r.Violations))] {
+		fmt.Fprintf(out, "- %s\n", violation)
+	}
+}
+
+func counts(numbers map[string]int) string {
+	text := ""
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		text += fmt.Sprintf("%s %d  ", name, numbers[name])
+	}
+	return text
+}

@@ -1,0 +1,252 @@
+// Package inspect checks a whole installation after the fact: it reads every execution's journal, the database of every service
+// and what the callers saw, and says where they contradict one another or a rule.
+package inspect
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/tests/internal/contract"
+)
+
+// Event is a journal event as any subscriber sees it.
+type Event struct {
+	Sequence uint64
+	Kind     event.Kind
+	Stored   time.Time
+	Header   nats.Header
+	Data     []byte
+}
+
+// credits is the amount in the header.
+func (e *Event) credits() (int64, error) {
+	return strconv.ParseInt(e.Header.Get(event.HeaderCredits), 10, 64)
+}
+
+// Execution is the journal of one execution.
+type Execution struct {
+	subject.Execution
+	Events []Event
+}
+
+// Last gives the last event of a kind, nil when there is none.
+func (e *Execution) Last(kind event.Kind) *Event {
+	for i := len(e.Events) - 1; i >= 0; i-- {
+		if e.Events[i].Kind == kind {
+			return &e.Events[i]
+		}
+	}
+	return nil
+}
+
+// TakenOver tells whether another worker went on with the execution.
+func (e *Execution) TakenOver() bool {
+	for i := range e.Events {
+		if e.Events[i].Kind != event.Started {
+			continue
+		}
+		var checkpoint event.Checkpoint
+		if err := json.Unmarshal(e.Events[i].Data, &checkpoint); err == nil && checkpoint.Delivery > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// String lists the events, one a line, for a person who looks for the cause of a violation.
+func (e *Execution) String() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "execution %s of %s\n", e.ID, e.Customer)
+	for _, each := range e.Events {
+		fmt.Fprintf(&text, "  %8d %s %-9s %s %s\n", each.Sequence, each.Stored.Format("15:04:05.000000"), each.Kind,
+			each.Header.Get(event.HeaderID), shorten(each.Data))
+	}
+	return text.String()
+}
+
+func shorten(data []byte) string {
+	const limit = 600
+	if len(data) <= limit {
+		return string(data)
+	}
+	return string(data[:limit]) + "…"
+}
+
+// Journal is every execution's journal, by execution id.
+type Journal map[string]*Execution
+
+const pullTimeout = 5 * time.Second
+
+// ReadJournal reads the whole stream EXECUTIONS, as it is when the call begins.
+func ReadJournal(ctx context.Context, js jetstream.JetStream) (Journal, error) {
+	stream, err := js.Stream(ctx, subject.StreamExecutions)
+	if err != nil {
+		return nil, fmt.Errorf("look up the journal: %w", err)
+	}
+	return read(ctx, stream, subject.AllExecutions, stream.CachedInfo().State.Msgs)
+}
+
+// ReadExecution reads the journal of one execution; it is nil when there is none.
+func ReadExecution(ctx context.Context, js jetstream.JetStream, execution subject.Execution) (*Execution, error) {
+	stream, err := js.Stream(ctx, subject.StreamExecutions)
+	if err != nil {
+		return nil, fmt.Errorf("look up the journal: %w", err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(execution.All()))
+	if err != nil {
+		return nil, fmt.Errorf("look up the execution: %w", err)
+	}
+	count := uint64(0)
+	for _, messages := range info.State.Subjects {
+		count += messages
+	}
+	journal, err := read(ctx, stream, execution.All(), count)
+	if err != nil {
+		return nil, err
+	}
+	return journal[execution.ID], nil
+}
+
+// read reads the first count messages of a filter.
+func read(ctx context.Context, stream jetstream.Stream, filter string, count uint64) (Journal, error) {
+	journal := Journal{}
+	if count == 0 {
+		return journal, nil
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}})
+	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	for rest := count; rest > 0; {
+		batch, err := consumer.Fetch(int(min(1000, rest)), jetstream.FetchMaxWait(pullTimeout))
+		if err != nil {
+			return nil, fmt.Errorf("read the journal: %w", err)
+		}
+		before := rest
+		for message := range batch.Messages() {
+			if err := journal.add(message); err != nil {
+				return nil, err
+			}
+			rest--
+		}
+		if rest == before {
+			return nil, fmt.Errorf("read the journal: %d of %d events are missing: %w", rest, count, errors.Join(batch.Error(), ctx.Err()))
+		}
+	}
+	return journal, nil
+}
+
+func (j Journal) add(message jetstream.Msg) error {
+	meta, err := message.Metadata()
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	name, kind, err := subject.ParseExecution(message.Subject())
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	execution, found := j[name.ID]
+	if !found {
+		execution = &Execution{Execution: name}
+		j[name.ID] = execution
+	}
+	execution.Events = append(execution.Events, Event{
+		Sequence: meta.Sequence.Stream, Kind: event.Kind(kind), Stored: meta.Timestamp, Header: message.Headers(), Data: message.Data(),
+	})
+	return nil
+}
+
+// Check says where a journal breaks the rules of the contract: exactly one accepted and completed, at most one debit, checkpoints
+// that only go forward, and no charge above the debit.
+func (e *Execution) Check(rules *contract.Contract) []error {
+	var problems []error
+	report := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	counts := map[event.Kind]int{}
+	ids := map[string]bool{}
+	for i := range e.Events {
+		each := &e.Events[i]
+		counts[each.Kind]++
+		id := each.Header.Get(event.HeaderID)
+		if ids[id] {
+			report("event %s is there twice", id)
+		}
+		ids[id] = true
+		if err := rules.Check(each.Header, each.Data); err != nil {
+			report("event %d breaks the contract: %w", each.Sequence, err)
+		}
+	}
+	if e.Events[0].Kind != event.Accepted || counts[event.Accepted] != 1 {
+		report("%d accepted events, the first event is %s", counts[event.Accepted], e.Events[0].Kind)
+	}
+	if last := e.Events[len(e.Events)-1].Kind; last != event.Completed || counts[event.Completed] != 1 {
+		report("%d completed events, the last event is %s", counts[event.Completed], last)
+	}
+	if counts[event.Funded] > 1 {
+		report("funded %d times", counts[event.Funded])
+	}
+	if counts[event.Funded] == 0 && counts[event.Started]+counts[event.Step] > 0 {
+		report("steps without a debit")
+	}
+	return append(problems, append(e.checkProgress(), e.checkCharge()...)...)
+}
+
+func (e *Execution) checkProgress() []error {
+	var problems []error
+	next, delivery := 0, 1
+	for i := range e.Events {
+		if kind := e.Events[i].Kind; kind != event.Step && kind != event.Started {
+			continue
+		}
+		var checkpoint event.Checkpoint
+		if err := json.Unmarshal(e.Events[i].Data, &checkpoint); err != nil {
+			problems = append(problems, fmt.Errorf("event %d: %w", e.Events[i].Sequence, err))
+			continue
+		}
+		if checkpoint.Next < next || checkpoint.Delivery < delivery || len(checkpoint.Steps) != checkpoint.Next {
+			problems = append(problems, fmt.Errorf("event %d goes back: step %d of delivery %d with %d outcomes after step %d of delivery %d",
+				e.Events[i].Sequence, checkpoint.Next, checkpoint.Delivery, len(checkpoint.Steps), next, delivery))
+		}
+		next, delivery = checkpoint.Next, checkpoint.Delivery
+	}
+	return problems
+}
+
+func (e *Execution) checkCharge() []error {
+	completed := e.Last(event.Completed)
+	if completed == nil {
+		return nil
+	}
+	charged, err := completed.credits()
+	if err != nil {
+		return []error{err}
+	}
+	debited := int64(0)
+	if funded := e.Last(event.Funded); funded != nil {
+		if debited, err = funded.credits(); err != nil {
+			return []error{err}
+		}
+	}
+	var problems []error
+	if charged < 0 || charged > debited {
+		problems = append(problems, fmt.Errorf("charged %d of %d debited", charged, debited))
+	}
+	var response event.Response
+	if err := json.Unmarshal(completed.Data, &response); err != nil {
+		return append(problems, err)
+	}
+	if int64(response.Metadata.CreditsConsumed) != charged || string(response.Status) != completed.Header.Get(event.HeaderStatus) {
+		problems = append(problems, fmt.Errorf("the response says %s, %v credits; its headers say %s, %d micro-credits",
+			response.Status, response.Metadata.CreditsConsumed, completed.Header.Get(event.HeaderStatus), charged))
+	}
+	return problems
+}
