@@ -28,7 +28,11 @@ type Consumer struct {
 	Batch int
 }
 
-const missedHeartbeats = 3
+const (
+	missedHeartbeats = 3
+	// maxPullBytes bounds what waits in this process, far above the largest message.
+	maxPullBytes = 32 << 20
+)
 
 // Consume calls handle with batches of messages, one call at a time, until ctx ends: whatever has arrived, up to Batch, without
 // waiting for more. The handler acknowledges each message itself, after its effect is committed. A lost connection, stream or
@@ -73,7 +77,7 @@ func follow(
 		case arrived <- message:
 		case <-done:
 		}
-	}, jetstream.PullMaxMessages(batch), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+	}, jetstream.PullMaxMessagesWithBytesLimit(batch, maxPullBytes), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		// The client repairs a lost connection by itself. A consumer that stays silent may be gone: look again from the start.
 		if errors.Is(err, nats.ErrNoHeartbeat) || errors.Is(err, jetstream.ErrNoHeartbeat) {
 			if missed++; missed < missedHeartbeats {

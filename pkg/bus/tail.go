@@ -13,19 +13,25 @@ import (
 // Tail describes how a projection follows a stream. Its position is stored by its owner in the transaction that stores the
 // effect, so nothing is acknowledged and every message takes effect once.
 type Tail struct {
-	Stream string
-	// Name is for the log.
+	Stream  string
 	Name    string
 	Filters []string
 	// Batch is the most messages that one call of apply gets.
 	Batch int
 	// Linger is how long a batch that is not full waits for more: fewer, larger transactions, for a projection that much later.
 	Linger time.Duration
-	// Position reads the sequence of the last message that took effect, 0 before the first.
-	Position func(ctx context.Context) (uint64, error)
+	// Position reads the stored sequence of the last message that took effect, 0 before the first. The key is the tail's name with
+	// the moment at which the stream was made: a stream that was made anew has no position yet.
+	Position func(ctx context.Context, key string) (uint64, error)
 	// Apply stores the effect of the messages and, in the same transaction, the sequence of the last one as the new position. It
 	// must fail when the stored position is no longer the one that it follows.
-	Apply func(ctx context.Context, after uint64, messages []Message) error
+	Apply func(ctx context.Context, after Place, messages []Message) error
+}
+
+// Place is a stored position.
+type Place struct {
+	Key      string
+	Sequence uint64
 }
 
 // Message is a stored message with its place in the stream.
@@ -41,12 +47,12 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 	log := b.log.With().Str("stream", tail.Stream).Str("tail", tail.Name).Logger()
 	report := func(err error) { log.Warn().Err(err).Msg("tail interrupted, trying again") }
 	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
-		stored, position, err := b.start(ctx, tail)
+		place, err := b.start(ctx, tail)
 		if err != nil {
 			return err
 		}
 		consumer, err := b.JS.OrderedConsumer(ctx, tail.Stream, jetstream.OrderedConsumerConfig{
-			FilterSubjects: tail.Filters, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: position + 1,
+			FilterSubjects: tail.Filters, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: place.Sequence + 1,
 		})
 		if err != nil {
 			return fmt.Errorf("create ordered consumer: %w", err)
@@ -59,18 +65,17 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 				if err != nil {
 					return fmt.Errorf("read metadata: %w", err)
 				}
-				if meta.Sequence.Stream > position {
+				if meta.Sequence.Stream > place.Sequence {
 					batch = append(batch, Message{Msg: message, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp})
 				}
 			}
 			if len(batch) == 0 {
 				return nil
 			}
-			if err := tail.Apply(ctx, stored, batch); err != nil {
-				return fmt.Errorf("apply messages after %d: %w", position, err)
+			if err := tail.Apply(ctx, place, batch); err != nil {
+				return fmt.Errorf("apply messages after %d: %w", place.Sequence, err)
 			}
-			position = batch[len(batch)-1].Sequence
-			stored = position
+			place.Sequence = batch[len(batch)-1].Sequence
 			return nil
 		})
 	})
@@ -80,29 +85,23 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 	return err
 }
 
-// start gives the stored position and the one to follow from. They differ when the stream ends before the stored position: then
-// it was made anew and is read from its beginning, and the owner's own keys keep what it knows already from taking effect again.
-func (b *Bus) start(ctx context.Context, tail Tail) (stored, position uint64, err error) {
+// start gives the stored position.
+func (b *Bus) start(ctx context.Context, tail Tail) (Place, error) {
 	if err := b.Provision(ctx); err != nil {
-		return 0, 0, err
-	}
-	stored, err = tail.Position(ctx)
-	if err != nil {
-		return 0, 0, fmt.Errorf("read position: %w", err)
+		return Place{}, err
 	}
 	stream, err := b.JS.Stream(ctx, tail.Stream)
 	if err != nil {
-		return 0, 0, fmt.Errorf("look up stream: %w", err)
+		return Place{}, fmt.Errorf("look up stream: %w", err)
 	}
-	state := stream.CachedInfo().State
-	if stored > state.LastSeq {
-		b.log.Error().Str("tail", tail.Name).Uint64("position", stored).Uint64("last", state.LastSeq).
-			Msg("the stream was made anew, reading it from its beginning")
-		return stored, 0, nil
+	info := stream.CachedInfo()
+	place := Place{Key: tail.Name + "@" + info.Created.UTC().Format(time.RFC3339Nano)}
+	if place.Sequence, err = tail.Position(ctx, place.Key); err != nil {
+		return Place{}, fmt.Errorf("read position: %w", err)
 	}
-	if stored > 0 && stored+1 < state.FirstSeq {
-		b.log.Error().Str("tail", tail.Name).Uint64("position", stored).Uint64("first", state.FirstSeq).
+	if place.Sequence+1 < info.State.FirstSeq {
+		b.log.Error().Str("tail", tail.Name).Uint64("position", place.Sequence).Uint64("first", info.State.FirstSeq).
 			Msg("the stream dropped messages that this tail had not read")
 	}
-	return stored, stored, nil
+	return place, nil
 }

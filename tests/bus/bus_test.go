@@ -147,13 +147,13 @@ func TestFollowAppliesOnceInOrder(t *testing.T) {
 	start(t, func(ctx context.Context) error {
 		return messages.Follow(ctx, bus.Tail{
 			Stream: subject.StreamActivity, Name: "test", Batch: 7,
-			Position: func(context.Context) (uint64, error) { return stored, nil },
-			Apply: func(_ context.Context, after uint64, batch []bus.Message) error {
+			Position: func(context.Context, string) (uint64, error) { return stored, nil },
+			Apply: func(_ context.Context, after bus.Place, batch []bus.Message) error {
 				if calls++; calls%3 == 0 {
 					return errors.New("the database is down")
 				}
-				if after != stored {
-					return fmt.Errorf("after %d, stored %d", after, stored)
+				if after.Sequence != stored {
+					return fmt.Errorf("after %d, stored %d", after.Sequence, stored)
 				}
 				for _, message := range batch {
 					got.add(message.Data())

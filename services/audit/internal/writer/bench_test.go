@@ -36,7 +36,7 @@ func benchmarkAppend(b *testing.B, size int, repeat bool) {
 	e := audittest.On(b, testkit.PostgresServer(b).URL())
 	w := newWriter(b, e)
 	first := delivered(0, size)
-	require.NoError(b, w.append(b.Context(), subject.StreamExecutions, 0, first))
+	require.NoError(b, w.append(b.Context(), subject.StreamExecutions, bus.Place{Key: "bench"}, first))
 	position := first[size-1].Sequence
 	_, err := e.DB.Exec(b.Context(), `CHECKPOINT`)
 	require.NoError(b, err)
@@ -52,7 +52,7 @@ func benchmarkAppend(b *testing.B, size int, repeat bool) {
 		}
 		b.StartTimer()
 		cpu, start := ownCPU(b), time.Now()
-		err := w.append(b.Context(), subject.StreamExecutions, position, messages)
+		err := w.append(b.Context(), subject.StreamExecutions, bus.Place{Key: "bench", Sequence: position}, messages)
 		elapsed += time.Since(start)
 		own += ownCPU(b) - cpu
 		require.NoError(b, err)

@@ -66,11 +66,11 @@ func (w *Writer) follow(ctx context.Context) error {
 
 func (w *Writer) tail(stream string, filters ...string) bus.Tail {
 	return bus.Tail{
-		Stream: stream, Name: query.ServiceAudit, Filters: filters, Batch: batch,
-		Position: func(ctx context.Context) (uint64, error) {
-			return postgres.Position(ctx, w.pool, query.ServiceAudit, stream)
+		Stream: stream, Name: stream, Filters: filters, Batch: batch,
+		Position: func(ctx context.Context, key string) (uint64, error) {
+			return postgres.Position(ctx, w.pool, query.ServiceAudit, key)
 		},
-		Apply: func(ctx context.Context, after uint64, messages []bus.Message) error {
+		Apply: func(ctx context.Context, after bus.Place, messages []bus.Message) error {
 			if err := w.append(ctx, stream, after, messages); err != nil {
 				return err
 			}
@@ -84,7 +84,7 @@ func (w *Writer) tail(stream string, filters ...string) bus.Tail {
 
 // append stores the messages' rows and the position of the last one. Nearly always every event is new, so that is what it tries
 // first; the unique index tells when one is not, and only then are the known ones looked up and left out.
-func (w *Writer) append(ctx context.Context, stream string, after uint64, messages []bus.Message) error {
+func (w *Writer) append(ctx context.Context, stream string, after bus.Place, messages []bus.Message) error {
 	leaves := make([]leaf.Leaf, len(messages))
 	for i, message := range messages {
 		leaves[i] = leaf.Of(&leaf.Event{
@@ -93,12 +93,12 @@ func (w *Writer) append(ctx context.Context, stream string, after uint64, messag
 		})
 	}
 	last := messages[len(messages)-1].Sequence
-	err := w.store(ctx, stream, after, last, leaves)
+	err := w.store(ctx, after, last, leaves)
 	if repeatsEvent(err) {
 		if leaves, err = w.unknown(ctx, leaves); err != nil {
 			return err
 		}
-		err = w.store(ctx, stream, after, last, leaves)
+		err = w.store(ctx, after, last, leaves)
 	}
 	if err != nil {
 		return err
@@ -109,9 +109,9 @@ func (w *Writer) append(ctx context.Context, stream string, after uint64, messag
 
 // store appends the leaves in one transaction. It is fenced twice: by the position, so that no message takes effect twice, and by
 // the row of the head, which all writers lock in turn, so that the sequence has no gap.
-func (w *Writer) store(ctx context.Context, stream string, after, last uint64, leaves []leaf.Leaf) error {
+func (w *Writer) store(ctx context.Context, after bus.Place, last uint64, leaves []leaf.Leaf) error {
 	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		if err := postgres.Advance(ctx, tx, query.ServiceAudit, stream, after, last); err != nil {
+		if err := postgres.Advance(ctx, tx, query.ServiceAudit, after.Key, after.Sequence, last); err != nil {
 			return err
 		}
 		if len(leaves) == 0 {

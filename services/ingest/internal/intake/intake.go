@@ -28,8 +28,8 @@ const (
 	batch         = 256
 	maxAckPending = 2048
 	retryDelay    = time.Second
-	// nobody stands for a customer in the subject of a rejection when the request named none that is valid.
-	nobody = "unknown"
+	// nobody stands for a customer in the subject of a rejection when the request named none that is valid. It is itself no valid id.
+	nobody = "-"
 )
 
 // Intake consumes run requests.
@@ -106,9 +106,9 @@ func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error
 	if err != nil {
 		return nil, fmt.Errorf("read metadata: %w", err)
 	}
-	customer := customerOf(message.Subject())
+	customer, token := customerOf(message.Subject()), customerOf(message.Subject())
 	if !subject.ValidID(customer) {
-		customer = nobody
+		customer, token = "", nobody
 	}
 	now := i.clock()
 	body := event.Rejection{
@@ -127,9 +127,8 @@ func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error
 	if err != nil {
 		return nil, fmt.Errorf("encode rejection: %w", err)
 	}
-	// The sequence makes the id the same when a lost acknowledgement has the request rejected again.
-	id := fmt.Sprintf("%s/%d/rejected", meta.Stream, meta.Sequence.Stream)
-	out := nats.NewMsg(subject.RunRejected(customer))
+	id := place(meta) + "/rejected"
+	out := nats.NewMsg(subject.RunRejected(token))
 	out.Data = data
 	for name, value := range map[string]string{
 		event.HeaderSpecVersion: "1.0", event.HeaderID: id, event.HeaderType: event.TypeRunRejected,
@@ -139,6 +138,12 @@ func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error
 		out.Header.Set(name, value)
 	}
 	return out, nil
+}
+
+// place names a request by where it stands in the stream, the same at every delivery. The time tells the places of a stream that was made
+// anew apart from the old ones.
+func place(meta *jetstream.MsgMetadata) string {
+	return fmt.Sprintf("%s/%d/%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
 }
 
 func customerOf(name string) string {
@@ -178,9 +183,9 @@ func decode(message jetstream.Msg) (accept.Command, error) {
 		Actor: event.Actor{Type: "producer", ID: customer},
 	}
 	if command.IdempotencyKey == "" {
-		// A request without an id of its own is still accepted once when it is delivered again: its place in the stream names it. The
-		// time tells the places of a stream that was made anew apart from the old ones; no client can send the leading zero byte.
-		command.IdempotencyKey = fmt.Sprintf("\x00%s/%d/%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
+		// A request without an id of its own is still accepted once when it is delivered again: its place names it. No client can send
+		// the leading zero byte.
+		command.IdempotencyKey = "\x00" + place(meta)
 	}
 	if contentType := first(header, "Content-Type", "content-type"); strings.HasPrefix(contentType, structuredType) {
 		var envelope structured

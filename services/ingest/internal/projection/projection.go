@@ -24,7 +24,6 @@ import (
 
 const (
 	schema = "ingest"
-	// name is the key of the stored position.
 	name   = "executions"
 	lockID = 7311
 	batch  = 2000
@@ -54,13 +53,15 @@ func (p *Projection) Run(ctx context.Context) error {
 			Filters: []string{
 				subject.ExecutionEvents(string(event.Accepted)), subject.ExecutionEvents(string(event.Completed)),
 			},
-			Position: func(ctx context.Context) (uint64, error) { return postgres.Position(ctx, p.pool, schema, name) },
-			Apply:    p.apply,
+			Position: func(ctx context.Context, key string) (uint64, error) {
+				return postgres.Position(ctx, p.pool, schema, key)
+			},
+			Apply: p.apply,
 		})
 	})
 }
 
-func (p *Projection) apply(ctx context.Context, after uint64, messages []bus.Message) error {
+func (p *Projection) apply(ctx context.Context, after bus.Place, messages []bus.Message) error {
 	changes := newChanges(len(messages))
 	for _, message := range messages {
 		record, _, err := journal.Decode(message)
@@ -73,7 +74,7 @@ func (p *Projection) apply(ctx context.Context, after uint64, messages []bus.Mes
 		}
 	}
 	return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
-		if err := postgres.Advance(ctx, tx, schema, name, after, messages[len(messages)-1].Sequence); err != nil {
+		if err := postgres.Advance(ctx, tx, schema, after.Key, after.Sequence, messages[len(messages)-1].Sequence); err != nil {
 			return err
 		}
 		return changes.write(ctx, tx)
@@ -203,8 +204,8 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, messages *bus.Bus) (forgot
 		return 0, err
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// The position's row is locked first, as every writer does: what runs at the moment ends before, or is fenced.
-		if _, err := tx.Exec(ctx, `UPDATE ingest.positions SET sequence = 0 WHERE name = $1`, name); err != nil {
+		// The position is locked first, as every writer does: what runs at the moment ends before, or is fenced.
+		if _, err := tx.Exec(ctx, `UPDATE ingest.positions SET sequence = 0`); err != nil {
 			return fmt.Errorf("reset position: %w", err)
 		}
 		tag, err := tx.Exec(ctx, `DELETE FROM ingest.executions WHERE accepted_at >= $1`, oldest)
