@@ -1,12 +1,14 @@
 package recipe
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
 )
 
 // Compiler turns documents into recipes. It holds what all of them share, above all the CEL environment, which takes about a
@@ -56,6 +58,8 @@ type compilation struct {
 	*Compiler
 	*reader
 	names *names
+	// complexity is that of all expressions so far: the number of nodes times the depth of each tree.
+	complexity int
 }
 
 func (k *compilation) recipe(document *document) *Recipe {
@@ -171,30 +175,73 @@ func (k *compilation) text(n *node) part {
 
 // expression compiles and checks the source of one "${…}". want is nil when every type will do.
 func (k *compilation) expression(n *node, source string, want *cel.Type) *expression {
+	report := func(code ProblemCode, format string, args ...any) {
+		k.report(code, n, "${%s}: %s", shorten(source), fmt.Sprintf(format, args...))
+	}
 	compiled := &expression{source: source, path: n.path()}
-	checked, issues := k.env.Compile(source)
-	if issues.Err() != nil {
-		for _, issue := range issues.Errors() {
-			k.report(CodeInvalidExpression, n, "${%s}: %s (at %s)", shorten(source), issue.Message, at(issue.Location))
-		}
-		return compiled
-	}
-	if output := checked.OutputType(); want != nil && !output.IsExactType(want) && !output.IsExactType(cel.DynType) {
-		k.report(CodeInvalidExpression, n, "${%s}: must be a %s, not a %s", shorten(source), want, output)
-	}
-	walk := inspection{names: k.names, report: func(code ProblemCode, message string) {
-		k.report(code, n, "${%s}: %s", shorten(source), message)
-	}}
-	walk.visit(checked.NativeRep().Expr())
-	compiled.loops = walk.loops
-
-	program, err := k.program(checked)
+	checked, err := k.check(source)
 	if err != nil {
-		k.report(CodeInvalidExpression, n, "${%s}: %v", shorten(source), err)
+		report(CodeLimitExceeded, "%v", err)
 		return compiled
 	}
-	compiled.program = program
+	for _, issue := range checked.issues {
+		report(CodeInvalidExpression, "%s (at %s)", issue.Message, at(issue.Location))
+	}
+	if len(checked.issues) > 0 {
+		return compiled
+	}
+	if output := checked.ast.OutputType(); want != nil && !output.IsExactType(want) && !output.IsExactType(cel.DynType) {
+		report(CodeInvalidExpression, "must be a %s, not a %s", want, output)
+	}
+	compiled.loops = checked.loops
+	walk := inspection{names: k.names, report: report}
+	walk.visit(checked.ast.NativeRep().Expr())
+	if compiled.program, err = k.program(checked.ast); err != nil {
+		report(CodeInvalidExpression, "%v", err)
+	}
 	return compiled
+}
+
+// checkedExpression is the syntax tree of an expression with its types, or the issues that CEL has with it.
+type checkedExpression struct {
+	ast    *cel.Ast
+	issues []*cel.Error
+	loops  bool
+}
+
+// check parses an expression and checks its types. The time for the latter grows faster than the length and the nesting, so it
+// looks at those in between.
+func (k *compilation) check(source string) (checkedExpression, error) {
+	parsed, issues := k.env.Parse(source)
+	if issues.Err() != nil {
+		return checkedExpression{issues: issues.Errors()}, nil
+	}
+	var shape treeShape
+	shape.measure(ast.NavigateAST(parsed.NativeRep()), 1)
+	if k.complexity += shape.nodes * shape.depth; k.complexity > maxComplexity {
+		return checkedExpression{}, errors.New("the expressions of the recipe are too long or too deeply nested up to here")
+	}
+	checked, issues := k.env.Check(parsed)
+	if issues.Err() != nil {
+		return checkedExpression{issues: issues.Errors()}, nil
+	}
+	return checkedExpression{ast: checked, loops: shape.loops}, nil
+}
+
+// treeShape is what the time to check an expression depends on. CEL writes filter, map, sortBy, bind and the like as loops, and
+// one that is applied to the result of another is nested in its tree.
+type treeShape struct {
+	nodes, depth int
+	loops        bool
+}
+
+func (s *treeShape) measure(e ast.NavigableExpr, depth int) {
+	s.nodes++
+	s.depth = max(s.depth, depth)
+	s.loops = s.loops || e.Kind() == ast.ComprehensionKind
+	for _, child := range e.Children() {
+		s.measure(child, depth+1)
+	}
 }
 
 func (c *Compiler) program(checked *cel.Ast) (cel.Program, error) {

@@ -55,5 +55,7 @@ func newEnvironment() (*cel.Env, error) {
 const (
 	maxExpressionBytes = 10_000
 	maxExpressionDepth = 50
-	maxRegexProgram    = 200
+	// maxComplexity (of a recipe) bounds the time that checking takes to a second or so. The example recipe has 7,000.
+	maxComplexity   = 300_000
+	maxRegexProgram = 200
 )

@@ -54,11 +54,10 @@ func (n *names) provide(step *stepSpec) {
 }
 
 // inspection walks over the syntax tree of an expression and checks what the type checker cannot know: which steps, vars, input
-// fields and state fields exist at this place. On its way it notes whether there are loops.
+// fields and state fields exist at this place.
 type inspection struct {
 	names  *names
-	report func(code ProblemCode, message string)
-	loops  bool
+	report func(code ProblemCode, format string, args ...any)
 }
 
 func (w *inspection) visit(e ast.Expr) {
@@ -100,10 +99,9 @@ func (w *inspection) call(call ast.CallExpr) {
 }
 
 func (w *inspection) comprehension(c ast.ComprehensionExpr) {
-	w.loops = true
 	for _, name := range []string{c.IterVar(), c.IterVar2(), c.AccuVar()} {
 		if slices.Contains(scopeNames(), name) {
-			w.report(CodeInvalidExpression, fmt.Sprintf("%q is a name of the recipe: give the loop variable another one", name))
+			w.report(CodeInvalidExpression, "%q is a name of the recipe: give the loop variable another one", name)
 		}
 	}
 	for _, e := range []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()} {
@@ -156,11 +154,11 @@ func (w *inspection) reference(root string, chain []string) {
 	switch root {
 	case nameInput:
 		if declared := w.names.inputFields; first != "" && declared != nil && !declared[first] {
-			w.report(CodeUnknownReference, fmt.Sprintf("the input schema has no property %q", first))
+			w.report(CodeUnknownReference, "the input schema has no property %q", first)
 		}
 	case nameState:
 		if first != "" && !w.names.state[first] && !w.names.incomplete {
-			w.report(CodeUnknownReference, fmt.Sprintf("no earlier step writes state.%s", first))
+			w.report(CodeUnknownReference, "no earlier step writes state.%s", first)
 		}
 	case nameVars:
 		if first == "" {
@@ -185,13 +183,13 @@ func (w *inspection) stepReference(id string, chain []string) {
 		w.report(CodeUnknownReference, `name the step, as in steps.find.output or steps["my-step"].output`)
 	case !w.names.allSteps[id] && w.names.incomplete:
 	case !w.names.allSteps[id]:
-		w.report(CodeUnknownReference, fmt.Sprintf("there is no step %q", id))
+		w.report(CodeUnknownReference, "there is no step %q", id)
 	case !w.names.steps[id]:
-		w.report(CodeUnknownReference, fmt.Sprintf("the step %q has not run yet at this place", id))
+		w.report(CodeUnknownReference, "the step %q has not run yet at this place", id)
 	case len(chain) > 1 && chain[1] == "outputs":
 		w.report(CodeNotSupported, "outputs, of a foreach, are not supported yet")
 	case len(chain) < 2 || !slices.Contains([]string{"output", "status", "error"}, chain[1]):
-		w.report(CodeUnknownReference, fmt.Sprintf("a step has output, status and error: steps.%s.output", id))
+		w.report(CodeUnknownReference, "a step has output, status and error: steps.%s.output", id)
 	}
 }
 

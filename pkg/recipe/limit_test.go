@@ -121,3 +121,21 @@ func TestOrdinaryWorkIsFarFromTheLimits(t *testing.T) {
 		assert.NoError(t, err, source)
 	}
 }
+
+// TestCheckingIsBounded tries recipes whose expressions take long to check: seconds for each of them, if nothing stopped it.
+func TestCheckingIsBounded(t *testing.T) {
+	t.Parallel()
+	compiler := newCompiler(t)
+	for _, source := range []string{
+		doubling(40, "[1]", "[v, v]", "v"),
+		"[1]" + strings.Repeat(".map(x, [x, x])", 40),
+		strings.Repeat("[", 45) + "1" + strings.Repeat("]", 45),
+	} {
+		one := `"${` + source + `}", `
+		_, err := compiler.Load(document("steps: [{id: a, uses: state.set, with: {x: [" + strings.Repeat(one, 200_000/len(one)) + "]}}]"))
+		var problems recipe.Problems
+		if assert.ErrorAs(t, err, &problems) {
+			assert.Equal(t, recipe.CodeLimitExceeded, problems[0].Code)
+		}
+	}
+}

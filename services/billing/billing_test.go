@@ -44,14 +44,27 @@ func start(t *testing.T, url string) (*bus.Bus, *billing.Service) {
 		Bus: open(), DatabaseURL: url, AckWait: 5 * time.Second, Logger: zerolog.Nop(), Clock: clock.System,
 	})
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
+	// The context of the test ends before its cleanup begins.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- service.Run(ctx) }()
+	client := open()
 	t.Cleanup(func() {
+		awaitConsumer(t, client)
 		cancel()
 		assert.NoError(t, <-done)
 	})
-	return open(), service
+	return client, service
+}
+
+// awaitConsumer waits until the service has made all that it makes in NATS: a server that is shut down while it makes a stream
+// leaves goroutines behind.
+func awaitConsumer(t *testing.T, client *bus.Bus) {
+	t.Helper()
+	assert.Eventually(t, func() bool {
+		_, err := client.JS.Consumer(context.WithoutCancel(t.Context()), subject.StreamExecutions, query.ServiceBilling)
+		return err == nil
+	}, patience, 5*time.Millisecond)
 }
 
 func awaitReady(t *testing.T, service *billing.Service) {

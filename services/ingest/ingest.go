@@ -18,7 +18,6 @@ import (
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/schemas/query"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,8 +135,8 @@ func (i *instance) call(t *testing.T, method, path, body string, into any, heade
 	request, err := http.NewRequestWithContext(t.Context(), method, i.base+path, strings.NewReader(body))
 	require.NoError(t, err)
 	request.Header.Set("Authorization", "Bearer "+i.key)
-	for k := 0; k < len(headers); k += 2 {
-		request.Header.Set(headers[k], headers[k+1])
+	for pair := range slices.Chunk(headers, 2) {
+		request.Header.Set(pair[0], pair[1])
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Do(request)

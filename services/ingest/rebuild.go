@@ -5,7 +5,6 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/postgres"
-
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 )
 

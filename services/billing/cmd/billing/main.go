@@ -42,7 +42,7 @@ func reconcile(ctx context.Context) error {
 		fmt.Println(drift)
 	}
 	if len(report.Drifts) > 0 {
-		return fmt.Errorf("%d drifts", len(report.Drifts))
+		return errors.New("the money does not add up")
 	}
 	return nil
 }

@@ -113,7 +113,7 @@ func Reconcile(ctx context.Context, pool *pgxpool.Pool) (Report, error) {
 		return tx.SendBatch(ctx, batch).Close()
 	})
 	if err != nil {
-		return Report{}, fmt.Errorf("reconcile: %w", err)
+		return Report{}, fmt.Errorf("compare balances with the ledger: %w", err)
 	}
 	return report, nil
 }

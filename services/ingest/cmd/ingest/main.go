@@ -5,7 +5,6 @@ import (
 	"os"
 
 	"github.com/galley-engine/galley/pkg/process"
-
 	"github.com/galley-engine/galley/services/ingest"
 )
 

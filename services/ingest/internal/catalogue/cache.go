@@ -81,8 +81,8 @@ func (c *cache[V]) get(ctx context.Context, key string, load func(ctx context.Co
 
 // definite tells a refusal that reading again would repeat from a failure to read.
 func definite(err error) bool {
-	var refused *problem.Error
-	return errors.As(err, &refused) && !refused.Retryable
+	refused, ok := errors.AsType[*problem.Error](err)
+	return ok && !refused.Retryable
 }
 
 // fresh gives the entry that may be used without reading, and the generation at which there was none.

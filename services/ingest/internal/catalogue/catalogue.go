@@ -185,8 +185,7 @@ func conflict(format string, args ...any) error {
 // failure makes err one that a caller may see. What Postgres refuses for the sake of the data would be refused again: a defect.
 // Anything else, such as a lost connection or a schema that is not migrated yet, may pass.
 func failure(doing string, err error) error {
-	var known *problem.Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*problem.Error](err); known {
 		return err
 	}
 	public := &problem.Error{Code: problem.Unavailable, Message: "the catalogue cannot be reached at the moment", Retryable: true}
@@ -202,8 +201,7 @@ const (
 )
 
 func sqlState(err error) string {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return refused.Code
 	}
 	return ""

@@ -10,7 +10,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/schemas/problem"
-
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/migrations"
 )

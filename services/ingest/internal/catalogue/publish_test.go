@@ -3,8 +3,8 @@ package catalogue_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,7 +15,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 )
 
@@ -88,7 +87,7 @@ func TestConcurrentPublications(t *testing.T) {
 	versions, made := map[string]int{}, 0
 	for i := range contents * copies {
 		group.Go(func() {
-			content := fmt.Sprint(i % contents)
+			content := strconv.Itoa(i % contents)
 			published, created, err := processes[i%2].Publish(t.Context(), "alice", soup(content), author())
 			mu.Lock()
 			defer mu.Unlock()

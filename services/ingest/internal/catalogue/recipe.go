@@ -54,8 +54,7 @@ func (c *Catalogue) Publish(ctx context.Context, customer string, document []byt
 	published RecipeVersion, created bool, err error,
 ) {
 	compiled, err := c.compiler.Load(document)
-	var problems recipe.Problems
-	if errors.As(err, &problems) {
+	if problems, ok := errors.AsType[recipe.Problems](err); ok {
 		return RecipeVersion{}, false, &RecipeError{Problems: problems}
 	}
 	if err != nil {

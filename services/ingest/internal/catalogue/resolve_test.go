@@ -9,7 +9,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/problem"
-
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 )
 

@@ -34,11 +34,9 @@ func (a *API) registerCredits(routes huma.API) {
 	}, nil, a.listTransactions)
 	register(a, routes, huma.Operation{
 		OperationID: "grant-credits", Method: http.MethodPost, Path: prefix + "/credits/grants", Tags: []string{"credits"},
-		Summary:     "Grant credits (operator)",
-		Description: "With an Idempotency-Key, a repeated request is the same grant (200).",
-		Parameters: []*huma.Param{{
-			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString}, Description: "Up to 255 printable characters",
-		}},
+		Summary:       "Grant credits (operator)",
+		Description:   "With an Idempotency-Key, a repeated request is the same grant (200).",
+		Parameters:    []*huma.Param{header("Idempotency-Key", "Up to 255 printable characters")},
 		DefaultStatus: http.StatusCreated,
 	}, documented[GrantRequest](routes, "application/json"), a.grant)
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 )
 
@@ -78,12 +77,9 @@ func (a *API) registerExecute(routes huma.API) {
 		Description: "Waits for the end and answers with the standard response, whatever its status. When the wait is over first, the " +
 			"execution goes on and the answer is 202 with its Location. Insufficient credits are a 402.",
 		Parameters: []*huma.Param{
-			{Name: "Prefer", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-				Description: "wait=N waits up to N seconds, from 0 to 300 (30 when absent); respond-async does not wait (RFC 7240)"},
-			{Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-				Description: "Up to 255 printable characters. Requests of a customer with the same key are the same execution."},
-			{Name: "traceparent", In: "header", Schema: &huma.Schema{Type: huma.TypeString},
-				Description: "The trace that the execution belongs to (W3C Trace Context)"},
+			header("Prefer", "wait=N waits up to N seconds, from 0 to 300 (30 when absent); respond-async does not wait (RFC 7240)"),
+			header("Idempotency-Key", "Up to 255 printable characters. Requests of a customer with the same key are the same execution."),
+			header("traceparent", "The trace that the execution belongs to (W3C Trace Context)"),
 		},
 		Responses: response(http.StatusOK, "The execution has ended", documented[event.Response](routes, "application/json")),
 	}

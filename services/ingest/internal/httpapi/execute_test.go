@@ -14,7 +14,6 @@ import (
 
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 )
 
@@ -163,4 +162,14 @@ func TestStopLetsWaitingCallersGo(t *testing.T) {
 	<-waiting
 	s.stop()
 	require.Equal(t, http.StatusAccepted, <-answered)
+}
+
+func TestAccessLogTellsTheStatus(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for path, status := range map[string]int{"/health": 200, "/nothing": 404, "/api/v1/recipes": 401} {
+		got := s.call(t, "", "GET", path, nil)
+		require.Equal(t, status, got.status)
+		require.Regexp(t, fmt.Sprintf(`"path":%q,"status":%d,[^}]*"trace":%q`, path, status, got.header.Get("X-Request-Id")), s.log.String())
+	}
 }

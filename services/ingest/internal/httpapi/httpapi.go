@@ -20,7 +20,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
@@ -113,7 +112,9 @@ func (a *API) Run(ctx context.Context, listener net.Listener) error {
 	if err := app.ShutdownWithTimeout(stopTimeout); err != nil && !errors.Is(err, net.ErrClosed) {
 		a.log.Warn().Err(err).Msg("requests cut off")
 	}
-	<-served
+	if err := <-served; err != nil {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,6 @@ import (
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
@@ -201,11 +201,11 @@ func (s *server) call(t *testing.T, key, method, path string, body any, headers 
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		request.Header[headers[i]] = append(request.Header[headers[i]], headers[i+1])
-	}
-	if _, given := request.Header["content-type"]; given {
-		request.Header.Del("Content-Type")
+	for pair := range slices.Chunk(headers, 2) {
+		if pair[0] == "Content-Type" {
+			request.Header.Del(pair[0])
+		}
+		request.Header.Add(pair[0], pair[1])
 	}
 	transport := &http.Transport{DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
@@ -223,7 +223,7 @@ func (s *server) customer(t *testing.T, id string) (key string) {
 	var made httpapi.NewCustomer
 	s.call(t, operatorKey, "POST", "/api/v1/customers", map[string]any{"customer_id": id, "name": "Name of " + id}).into(t, &made)
 	require.Equal(t, 201, s.call(t, made.Key, "POST", "/api/v1/agents", map[string]any{"agent_id": "cook"}).status)
-	require.Equal(t, 201, s.call(t, made.Key, "POST", "/api/v1/recipes", soup, "content-type", "application/yaml").status)
+	require.Equal(t, 201, s.call(t, made.Key, "POST", "/api/v1/recipes", soup, "Content-Type", "application/yaml").status)
 	return made.Key
 }
 

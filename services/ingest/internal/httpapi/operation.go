@@ -138,6 +138,11 @@ func response(status int, description string, content map[string]*huma.MediaType
 	return map[string]*huma.Response{strconv.Itoa(status): {Description: description, Content: content}}
 }
 
+// header documents a header that the operation reads by itself.
+func header(name, description string) *huma.Param {
+	return &huma.Param{Name: name, In: "header", Description: description, Schema: &huma.Schema{Type: huma.TypeString}}
+}
+
 // Scope is the parameter that names a customer.
 type Scope struct {
 	CustomerID id `query:"customer_id" doc:"The customer; needed by the operator only"`

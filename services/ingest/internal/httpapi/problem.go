@@ -10,7 +10,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/galley-engine/galley/schemas/problem"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 )
@@ -106,8 +105,7 @@ func invalid(places ...Place) *Problem {
 
 // describe makes every error a Problem. What is not meant for callers stays out of it.
 func describe(err error) *Problem {
-	var done *Problem
-	if errors.As(err, &done) {
+	if done, ok := errors.AsType[*Problem](err); ok {
 		return done
 	}
 	known := &problem.Error{Code: problem.Internal, Message: "galley failed; its log says more under this trace id"}
@@ -195,7 +193,7 @@ func ofHuma(ctx huma.Context, _ string, body any) (any, error) {
 
 // finish completes a Problem for its request and logs it when it is a failure of galley's.
 func (a *API) finish(ctx context.Context, err error) *Problem {
-	p := *describe(err)
+	p := *problemOf(err)
 	p.TraceID = requestOf(ctx).traceID()
 	if p.Status >= http.StatusInternalServerError {
 		a.failures.Error().Err(err).Str("trace", p.TraceID).Str("code", p.Code).Msg("request failed")

@@ -4,20 +4,23 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 )
 
@@ -63,8 +66,9 @@ func (a *API) begin(ctx context.Context) fiber.Handler {
 		c.Set(headerRequestID, current.traceID())
 		c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 		c.Set(fiber.HeaderCacheControl, "no-store")
-		if a.log.Debug().Enabled() {
-			defer a.logAccess(c, current)()
+		if a.log.GetLevel() <= zerolog.DebugLevel {
+			began := a.clock()
+			defer func() { a.logAccess(c, current, began, err) }()
 		}
 		defer func() {
 			if panicked := recover(); panicked != nil {
@@ -79,23 +83,29 @@ func (a *API) begin(ctx context.Context) fiber.Handler {
 	}
 }
 
-// logAccess gives the function that logs the request when it is done.
-func (a *API) logAccess(c *fiber.Ctx, current *request) func() {
-	began := a.clock()
-	return func() {
-		a.log.Debug().Str("method", c.Method()).Str("path", c.Path()).Int("status", c.Response().StatusCode()).
-			Dur("took", a.clock().Sub(began)).Str("trace", current.traceID()).Msg("request")
+// logAccess comes before fail has answered an error.
+func (a *API) logAccess(c *fiber.Ctx, current *request, began time.Time, err error) {
+	status := c.Response().StatusCode()
+	if err != nil {
+		status = problemOf(err).Status
 	}
+	a.log.Debug().Str("method", c.Method()).Str("path", c.Path()).Int("status", status).
+		Dur("took", a.clock().Sub(began)).Str("trace", current.traceID()).Msg("request")
+}
+
+// problemOf also knows Fiber's own errors.
+func problemOf(err error) *Problem {
+	if framework, ok := errors.AsType[*fiber.Error](err); ok {
+		return ofFramework(framework)
+	}
+	return describe(err)
 }
 
 // fail writes errors that did not come from a Huma operation.
 func (a *API) fail(c *fiber.Ctx, err error) error {
-	if framework, ok := err.(*fiber.Error); ok { //nolint:errorlint // Fiber passes its own errors on as they are
-		err = ofFramework(framework)
-		// The rest of the request may still be on its way.
-		if conn, ok := c.Context().Conn().(*lingering); ok {
-			conn.linger.Store(true)
-		}
+	// What is refused before begin was not read to its end: the connection closes while the rest is still on its way.
+	if conn, ok := c.Context().Conn().(*lingering); ok && requestOf(c.UserContext()).trace == "" {
+		conn.linger.Store(true)
 	}
 	p := a.finish(c.UserContext(), err)
 	for name := range p.header {
@@ -191,10 +201,7 @@ func isHex(s string) bool {
 func newTraceParent() string {
 	var ids [24]byte
 	for i := 0; i < len(ids); i += 8 {
-		random := rand.Uint64() //nolint:gosec // see above
-		for k := range 8 {
-			ids[i+k] = byte(random >> (8 * k))
-		}
+		binary.LittleEndian.PutUint64(ids[i:], rand.Uint64()) //nolint:gosec // see above
 	}
 	encoded := hex.EncodeToString(ids[:])
 	return "00-" + encoded[:32] + "-" + encoded[32:] + "-00"

@@ -12,7 +12,6 @@ import (
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
@@ -74,13 +73,13 @@ func TestAgentsAndRecipes(t *testing.T) {
 	for _, agent := range []string{"baker", "waiter"} {
 		got := s.call(t, key, "POST", "/api/v1/agents", map[string]any{"agent_id": agent, "name": "The " + agent, "description": "d"})
 		require.Equal(t, 201, got.status)
-		published := s.call(t, key, "POST", "/api/v1/recipes", document(agent, "bread"))
+		published := s.call(t, key, "POST", "/api/v1/recipes", bread(agent))
 		require.Equal(t, 201, published.status)
 		require.Equal(t, "/api/v1/recipes/bread?agent_id="+agent+"&version=1", published.header.Get("Location"))
-		require.Equal(t, 200, s.call(t, key, "POST", "/api/v1/recipes", document(agent, "bread")).status, "the same again")
+		require.Equal(t, 200, s.call(t, key, "POST", "/api/v1/recipes", bread(agent)).status, "the same again")
 	}
 	require.Equal(t, 409, s.call(t, key, "POST", "/api/v1/agents", `{"agent_id":"baker"}`).status)
-	missing := s.call(t, key, "POST", "/api/v1/recipes", document("nobody", "bread")).problem(t)
+	missing := s.call(t, key, "POST", "/api/v1/recipes", bread("nobody")).problem(t)
 	require.Equal(t, []any{404, `there is no agent "nobody": create it before its recipes`}, []any{missing.Status, missing.Detail})
 
 	sizes, agents := pages[catalogue.Agent](t, s, key, "/api/v1/agents?limit=2")
@@ -97,11 +96,11 @@ func TestAgentsAndRecipes(t *testing.T) {
 	var found catalogue.RecipeVersion
 	s.call(t, key, "GET", "/api/v1/recipes/bread?agent_id=waiter&version=1", nil).into(t, &found)
 	require.Equal(t, []any{"waiter", 1, 1}, []any{found.AgentID, found.Version, found.Latest})
-	require.JSONEq(t, document("waiter", "bread"), string(found.Document))
+	require.JSONEq(t, bread("waiter"), string(found.Document))
 	s.call(t, key, "GET", "/api/v1/recipes/soup", nil).into(t, &found)
 	require.Equal(t, "cook", found.AgentID)
 
-	p := s.call(t, key, "POST", "/api/v1/recipes", "kind: Recipe\nspec:\n  steps: nonsense\n", "content-type", "application/yaml").problem(t)
+	p := s.call(t, key, "POST", "/api/v1/recipes", "kind: Recipe\nspec:\n  steps: nonsense\n", "Content-Type", "application/yaml").problem(t)
 	require.Equal(t, []any{422, "INVALID_RECIPE"}, []any{p.Status, p.Code})
 	require.Contains(t, places(p), "/spec/steps")
 	for _, place := range p.Errors {
@@ -110,9 +109,9 @@ func TestAgentsAndRecipes(t *testing.T) {
 	}
 }
 
-func document(agent, id string) string {
-	return fmt.Sprintf(`{"apiVersion":"galley/v1","kind":"Recipe","metadata":{"agent":%q,"id":%q},
-		"spec":{"steps":[{"id":"a","uses":"state.set","with":{"a":1}}]}}`, agent, id)
+func bread(agent string) string {
+	return fmt.Sprintf(`{"apiVersion":"galley/v1","kind":"Recipe","metadata":{"agent":%q,"id":"bread"},
+		"spec":{"steps":[{"id":"a","uses":"state.set","with":{"a":1}}]}}`, agent)
 }
 
 func TestExecutionsAreListed(t *testing.T) {
