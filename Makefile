@@ -35,12 +35,12 @@ lint: tools ## lint every module
 	$(TOOLS)/golangci-lint run $(patsubst %,./%/...,$(filter-out tools,$(MODULES)))
 
 .PHONY: bench
-bench: build postgres ## measure throughput and latency
-	go run ./tests/cmd/bench
+bench: go postgres ## measure throughput and latency
+	go run ./tests/cmd/bench $(ARGS)
 
 .PHONY: chaos
-chaos: build postgres ## kill -9 everything under load, many times, and check that nothing is lost
-	go run ./tests/cmd/chaos
+chaos: go postgres ## kill -9 everything under load, many times, and check that nothing is lost
+	go run ./tests/cmd/chaos $(ARGS)
 
 .PHONY: check
 check: go ## build every module alone, with a tidy go.mod

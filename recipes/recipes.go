@@ -4,7 +4,7 @@ package recipes
 import _ "embed"
 
 //go:embed discovery.yaml
-var discovery []byte //nolint:gochecknoglobals // go:embed knows only package variables
+var discovery []byte
 
 // Discovery is the recipe that "galley up" publishes and runs once when it starts for the first time.
 func Discovery() []byte { return discovery }

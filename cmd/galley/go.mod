@@ -7,6 +7,7 @@ require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/charmbracelet/colorprofile v0.4.3
 	github.com/galley-engine/galley/pkg v0.0.0
+	github.com/galley-engine/galley/pkg/testkit v0.0.0
 	github.com/galley-engine/galley/recipes v0.0.0
 	github.com/galley-engine/galley/schemas v0.0.0
 	github.com/galley-engine/galley/services/audit v0.0.0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,11 +19,12 @@ import (
 type Consumer struct {
 	Stream  string
 	Durable string
-	// Filters are the subjects wanted; none means all.
+	// Filters are the subjects wanted; none means all. Each of several is a JetStream consumer of its own, named after the durable
+	// and its last token: one consumer with several filters has the server search its index of all subjects again and again.
 	Filters []string
 	// AckWait is after how long an unacknowledged message is delivered again.
 	AckWait time.Duration
-	// MaxAckPending bounds the messages delivered and not yet acknowledged, over all processes.
+	// MaxAckPending bounds the messages delivered and not yet acknowledged, over all processes, for each filter.
 	MaxAckPending int
 	// Batch is the most messages that one call of the handler gets.
 	Batch int
@@ -44,14 +46,11 @@ func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx co
 		if err := b.Provision(ctx); err != nil {
 			return err
 		}
-		durable, err := b.JS.CreateOrUpdateConsumer(ctx, consumer.Stream, jetstream.ConsumerConfig{
-			Durable: consumer.Durable, FilterSubjects: consumer.Filters, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: consumer.AckWait, MaxAckPending: consumer.MaxAckPending, MaxDeliver: -1,
-		})
+		durables, err := b.durables(ctx, consumer)
 		if err != nil {
-			return fmt.Errorf("create consumer: %w", err)
+			return err
 		}
-		return follow(ctx, durable, consumer.Batch, 0, func(messages []jetstream.Msg) error {
+		return follow(ctx, durables, consumer.Batch, 0, func(messages []jetstream.Msg) error {
 			handle(ctx, messages)
 			return nil
 		})
@@ -62,16 +61,66 @@ func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx co
 	return err
 }
 
-// follow hands on the consumer's messages in batches until ctx ends, the handler fails or the subscription is beyond repair. A
+func (b *Bus) durables(ctx context.Context, consumer Consumer) ([]jetstream.Consumer, error) {
+	names := map[string][]string{consumer.Durable: consumer.Filters}
+	if len(consumer.Filters) > 1 {
+		names = make(map[string][]string, len(consumer.Filters))
+		for _, filter := range consumer.Filters {
+			names[consumer.Durable+"-"+filter[strings.LastIndexByte(filter, '.')+1:]] = []string{filter}
+		}
+	}
+	durables := make([]jetstream.Consumer, 0, len(names))
+	for name, filters := range names {
+		durable, err := b.JS.CreateOrUpdateConsumer(ctx, consumer.Stream, jetstream.ConsumerConfig{
+			Durable: name, FilterSubjects: filters, AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: consumer.AckWait, MaxAckPending: consumer.MaxAckPending, MaxDeliver: -1,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("create consumer %s: %w", name, err)
+		}
+		durables = append(durables, durable)
+	}
+	return durables, nil
+}
+
+// follow hands on the consumers' messages in batches until ctx ends, the handler fails or the subscription is beyond repair. A
 // batch that is not full waits linger for more. It returns an error in every case.
 func follow(
-	ctx context.Context, consumer jetstream.Consumer, batch int, linger time.Duration, handle func([]jetstream.Msg) error,
+	ctx context.Context, consumers []jetstream.Consumer, batch int, linger time.Duration, handle func([]jetstream.Msg) error,
 ) error {
 	arrived := make(chan jetstream.Msg, batch)
-	broken := make(chan error, 1)
-	missed := 0
+	broken := make(chan error, len(consumers))
 	done := make(chan struct{})
+	defer release(arrived)
 	defer close(done)
+	for _, consumer := range consumers {
+		subscription, err := subscribe(consumer, batch, arrived, broken, done)
+		if err != nil {
+			return err
+		}
+		defer subscription.Stop()
+	}
+	messages := make([]jetstream.Msg, 0, batch)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-broken:
+			return err
+		case message := <-arrived:
+			messages = drain(ctx, append(messages[:0], message), arrived, linger)
+			if err := handle(messages); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// subscribe has the consumer's messages arrive until done is closed; broken is told when that is beyond repair.
+func subscribe(
+	consumer jetstream.Consumer, batch int, arrived chan<- jetstream.Msg, broken chan<- error, done <-chan struct{},
+) (jetstream.ConsumeContext, error) {
+	missed := 0
 	subscription, err := consumer.Consume(func(message jetstream.Msg) {
 		select {
 		case arrived <- message:
@@ -92,26 +141,19 @@ func follow(
 		}
 	}))
 	if err != nil {
-		return fmt.Errorf("subscribe to consumer: %w", err)
+		return nil, fmt.Errorf("subscribe to consumer: %w", err)
 	}
-	defer release(arrived)
-	defer subscription.Stop()
-	messages := make([]jetstream.Msg, 0, batch)
-	for {
+	go func() {
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case err := <-broken:
-			return err
 		case <-subscription.Closed():
-			return errors.New("the subscription was closed")
-		case message := <-arrived:
-			messages = drain(ctx, append(messages[:0], message), arrived, linger)
-			if err := handle(messages); err != nil {
-				return err
+			select {
+			case broken <- errors.New("the subscription was closed"):
+			default:
 			}
+		case <-done:
 		}
-	}
+	}()
+	return subscription, nil
 }
 
 func drain(ctx context.Context, messages []jetstream.Msg, arrived <-chan jetstream.Msg, linger time.Duration) []jetstream.Msg {

@@ -15,7 +15,8 @@ import (
 type Tail struct {
 	Stream  string
 	Name    string
-	Filters []string
+	// Filter is the one wildcard wanted.
+	Filter string
 	// Batch is the most messages that one call of apply gets.
 	Batch int
 	// Linger is how long a batch that is not full waits for more: fewer, larger transactions, for a projection that much later.
@@ -52,13 +53,13 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 			return err
 		}
 		consumer, err := b.JS.OrderedConsumer(ctx, tail.Stream, jetstream.OrderedConsumerConfig{
-			FilterSubjects: tail.Filters, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: place.Sequence + 1,
+			FilterSubjects: []string{tail.Filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: place.Sequence + 1,
 		})
 		if err != nil {
 			return fmt.Errorf("create ordered consumer: %w", err)
 		}
 		batch := make([]Message, 0, tail.Batch)
-		return follow(ctx, consumer, tail.Batch, tail.Linger, func(messages []jetstream.Msg) error {
+		return follow(ctx, []jetstream.Consumer{consumer}, tail.Batch, tail.Linger, func(messages []jetstream.Msg) error {
 			batch = batch[:0]
 			for _, message := range messages {
 				meta, err := message.Metadata()

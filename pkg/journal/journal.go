@@ -48,8 +48,8 @@ var ErrNotFound = errors.New("no such execution in the journal")
 type Entry struct {
 	Execution subject.Execution
 	Kind      event.Kind
-	// Qualifier tells events of the same kind apart in the event's id ("3" in "<execution>/step/3"); empty for kinds that
-	// occur once.
+	// Qualifier tells events of the same kind apart in the event's id ("3" in "<execution>/step/3") and subject; empty for the
+	// milestones, which occur once.
 	Qualifier string
 	// Expect is the sequence of the execution's last event, 0 when it must not have any.
 	Expect uint64
@@ -208,7 +208,7 @@ func (e *Entry) message() *nats.Msg {
 	}
 	set(headerExpected, strconv.FormatUint(e.Expect, 10))
 	set(headerExpectedSubject, e.Execution.All())
-	return &nats.Msg{Subject: e.Execution.Event(string(e.Kind)), Header: header, Data: e.Data}
+	return &nats.Msg{Subject: e.Execution.Event(string(e.Kind), e.Qualifier), Header: header, Data: e.Data}
 }
 
 // Reply publishes a completed event to the caller that waits for it, if its header names an inbox. It is not stored: a caller that
@@ -252,7 +252,7 @@ func (j *Journal) Last(ctx context.Context, execution subject.Execution) (Record
 
 // First reads the execution's accepted event, as Last does.
 func (j *Journal) First(ctx context.Context, execution subject.Execution) (Record, error) {
-	return j.read(ctx, execution, execution.Event(string(event.Accepted)))
+	return j.read(ctx, execution, execution.Event(string(event.Accepted), ""))
 }
 
 func (j *Journal) read(ctx context.Context, execution subject.Execution, filter string) (Record, error) {
@@ -294,7 +294,7 @@ func Decode(message jetstream.Msg) (decoded Record, deliveries int, err error) {
 }
 
 func record(name string, sequence uint64, stored time.Time, header nats.Header, data []byte) (Record, error) {
-	execution, kind, err := subject.ParseExecution(name)
+	execution, kind, _, err := subject.ParseExecution(name)
 	if err != nil {
 		return Record{}, err
 	}

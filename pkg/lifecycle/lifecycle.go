@@ -38,10 +38,15 @@ func Usage(err error) error {
 	return &UsageError{Err: err}
 }
 
-// Main calls run with a context that ends at the first SIGINT or SIGTERM (the second one kills the process), writes an error to
-// stderr as "name: error", and returns the exit code.
+// Main calls run with a context that ends at the first SIGINT, SIGTERM or SIGHUP (the second one kills the process), writes an error
+// to stderr as "name: error", and returns the exit code.
 func Main(name string, stderr io.Writer, run func(ctx context.Context) error) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	// A terminal that is closed sends SIGHUP. Under nohup it is to be ignored.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	err := run(ctx)

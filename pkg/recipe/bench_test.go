@@ -1,8 +1,8 @@
 package recipe_test
 
 import (
-	"fmt"
 	"os"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,7 +13,7 @@ import (
 // BenchmarkEval measures filling in a template of one expression, or of a constant.
 func BenchmarkEval(b *testing.B) {
 	compiler := newCompiler(b)
-	scope := scopeOf(b, exampleInput, exampleBody)
+	scope := exampleScope(b)
 	for name, source := range map[string]string{
 		"path":       "input.query",
 		"join":       "vars.directory_url + '/search'",
@@ -51,9 +51,7 @@ func BenchmarkDiscovery(b *testing.B) {
 				b.Fatal(err)
 			}
 			if i > 0 {
-				for key, value := range with.(map[string]any) {
-					scope.State[key] = value
-				}
+				set(b, scope, with)
 			}
 		}
 		result, err := r.Result.Eval(b.Context(), scope)
@@ -75,7 +73,7 @@ func discovery(b *testing.B, businesses int) (*recipe.Recipe, *recipe.Scope) {
 	results := make([]any, businesses)
 	for i := range results {
 		results[i] = map[string]any{
-			"id": fmt.Sprint(i), "name": "Somebody", "trade": "dentist", "city": "Oakland", "state": "CA", "phone": "555-0100",
+			"id": strconv.Itoa(i), "name": "Somebody", "trade": "dentist", "city": "Oakland", "state": "CA", "phone": "555-0100",
 			"website": "https://example.com", "rating": float64(30+i%20) / 10, "reviews": float64(i * 7 % 40), "open": i%3 != 0,
 		}
 	}

@@ -1,7 +1,6 @@
 package recipe
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,8 +10,8 @@ import (
 	"cel.dev/cel-go/common/ast"
 )
 
-// Compiler turns documents into recipes. It holds what all of them share, above all the CEL environment, which takes about a
-// megabyte and milliseconds to build: make one for a process. It is safe for concurrent use.
+// Compiler turns documents into recipes. It holds what all of them share, above all the CEL environment: make one for a process.
+// It is safe for concurrent use.
 type Compiler struct {
 	env             *cel.Env
 	intrinsics      map[string]intrinsic
@@ -104,11 +103,12 @@ func (k *compilation) condition(n *node) *expression {
 		k.report(CodeInvalidTemplate, n, "%v", err)
 		return nil
 	}
-	if len(segments) != 1 || !segments[0].isExpression {
+	source, ok := soleExpression(segments)
+	if !ok {
 		k.report(CodeInvalidExpression, n, "a condition is one expression, such as \"${has(input.notify)}\"")
 		return nil
 	}
-	return k.expression(n, segments[0].text, cel.BoolType)
+	return k.expression(n, source, cel.BoolType)
 }
 
 // template compiles a value. A subtree without expressions becomes one constant.
@@ -159,8 +159,8 @@ func (k *compilation) text(n *node) part {
 	if len(segments) == 1 && !segments[0].isExpression {
 		return constant{segments[0].text}
 	}
-	if len(segments) == 1 {
-		return k.expression(n, segments[0].text, nil)
+	if source, ok := soleExpression(segments); ok {
+		return k.expression(n, source, nil)
 	}
 	text := textPart{path: n.path()}
 	for _, s := range segments {
@@ -175,57 +175,58 @@ func (k *compilation) text(n *node) part {
 
 // expression compiles and checks the source of one "${…}". want is nil when every type will do.
 func (k *compilation) expression(n *node, source string, want *cel.Type) *expression {
-	report := func(code ProblemCode, format string, args ...any) {
-		k.report(code, n, "${%s}: %s", shorten(source), fmt.Sprintf(format, args...))
-	}
 	compiled := &expression{source: source, path: n.path()}
-	checked, err := k.check(source)
-	if err != nil {
-		report(CodeLimitExceeded, "%v", err)
+	report := func(code ProblemCode, format string, args ...any) {
+		k.report(code, n, "%s", compiled.describe(fmt.Sprintf(format, args...)))
+	}
+	checked, shape, faults := k.check(source)
+	for _, f := range faults {
+		report(f.code, "%s", f.message)
+	}
+	if len(faults) > 0 {
 		return compiled
 	}
-	for _, issue := range checked.issues {
-		report(CodeInvalidExpression, "%s (at %s)", issue.Message, at(issue.Location))
-	}
-	if len(checked.issues) > 0 {
-		return compiled
-	}
-	if output := checked.ast.OutputType(); want != nil && !output.IsExactType(want) && !output.IsExactType(cel.DynType) {
+	if output := checked.OutputType(); want != nil && !output.IsExactType(want) && !output.IsExactType(cel.DynType) {
 		report(CodeInvalidExpression, "must be a %s, not a %s", want, output)
 	}
-	compiled.loops = checked.loops
 	walk := inspection{names: k.names, report: report}
-	walk.visit(checked.ast.NativeRep().Expr())
-	if compiled.program, err = k.program(checked.ast); err != nil {
+	walk.visit(checked.NativeRep().Expr())
+	compiled.loops = shape.loops
+	var err error
+	if compiled.program, err = k.program(checked); err != nil {
 		report(CodeInvalidExpression, "%v", err)
 	}
 	return compiled
 }
 
-// checkedExpression is the syntax tree of an expression with its types, or the issues that CEL has with it.
-type checkedExpression struct {
-	ast    *cel.Ast
-	issues []*cel.Error
-	loops  bool
+// fault is what CEL has against an expression.
+type fault struct {
+	code    ProblemCode
+	message string
+}
+
+func faultsOf(issues *cel.Issues) []fault {
+	var faults []fault
+	for _, issue := range issues.Errors() {
+		faults = append(faults, fault{CodeInvalidExpression, fmt.Sprintf("%s (at %s)", issue.Message, at(issue.Location))})
+	}
+	return faults
 }
 
 // check parses an expression and checks its types. The time for the latter grows faster than the length and the nesting, so it
 // looks at those in between.
-func (k *compilation) check(source string) (checkedExpression, error) {
-	parsed, issues := k.env.Parse(source)
-	if issues.Err() != nil {
-		return checkedExpression{issues: issues.Errors()}, nil
-	}
+func (k *compilation) check(source string) (*cel.Ast, treeShape, []fault) {
 	var shape treeShape
+	parsed, issues := k.env.Parse(source)
+	if faults := faultsOf(issues); len(faults) > 0 {
+		return nil, shape, faults
+	}
 	shape.measure(ast.NavigateAST(parsed.NativeRep()), 1)
 	if k.complexity += shape.nodes * shape.depth; k.complexity > maxComplexity {
-		return checkedExpression{}, errors.New("the expressions of the recipe are too long or too deeply nested up to here")
+		return nil, shape, []fault{{CodeLimitExceeded, "the expressions of the recipe are too long or too deeply nested up to here"}}
 	}
 	checked, issues := k.env.Check(parsed)
-	if issues.Err() != nil {
-		return checkedExpression{issues: issues.Errors()}, nil
-	}
-	return checkedExpression{ast: checked, loops: shape.loops}, nil
+	return checked, shape, faultsOf(issues)
 }
 
 // treeShape is what the time to check an expression depends on. CEL writes filter, map, sortBy, bind and the like as loops, and

@@ -45,18 +45,18 @@ func TestDiscovery(t *testing.T) {
 	for _, step := range r.Steps[1:] {
 		with, err := step.With.Eval(ctx, scope)
 		require.NoError(t, err)
-		for key, value := range with.(map[string]any) {
-			scope.State[key] = value
-		}
+		set(t, scope, with)
 		scope.SetStep(step.ID, "success", with, nil)
 	}
 	result, err := r.Result.Eval(ctx, scope)
 	require.NoError(t, err)
 	require.NoError(t, r.ValidateOutput(result))
-	ids := []string{}
-	for _, lead := range result.(map[string]any)["leads"].([]any) {
-		ids = append(ids, lead.(map[string]any)["id"].(string))
+	ids := []any{}
+	leads, ok := field(t, result, "leads").([]any)
+	require.True(t, ok)
+	for _, lead := range leads {
+		ids = append(ids, field(t, lead, "id"))
 	}
-	assert.Equal(t, []string{"e", "b", "a"}, ids)
-	assert.Equal(t, "3 of 5 businesses for 'dentists in california' are open and well rated.", result.(map[string]any)["summary"])
+	assert.Equal(t, []any{"e", "b", "a"}, ids)
+	assert.Equal(t, "3 of 5 businesses for 'dentists in california' are open and well rated.", field(t, result, "summary"))
 }

@@ -10,10 +10,10 @@
 //
 // # Templates and expressions
 //
-// A string may hold CEL expressions: "${input.city}". A string that is nothing but one expression takes the value and the type
-// of that expression; in mixed text each value is written as text (a string as it is, anything else as JSON), and null is an
-// error there, because a URL or a mail with a silent gap is worse than a failed step. "$${" stands for a literal "${". Keys are
-// never templates.
+// A string may hold CEL expressions: "${input.city}". A string that is nothing but one expression (and the newline of a YAML
+// block) takes the value and the type of that expression; in mixed text each value is written as text (a string as it is,
+// anything else as JSON), and null is an error there, because a URL or a mail with a silent gap is worse than a failed step.
+// "$${" stands for a literal "${". Keys are never templates.
 //
 // In scope are input, state, steps.<id>.output, .status and .error (steps["my-step"] where the id has a dash), vars.<name>,
 // execution.id and execution.customer, and CEL's own functions with the extensions for strings, lists, math, sets, encoders,

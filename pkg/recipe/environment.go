@@ -22,7 +22,7 @@ func scopeNames() []string {
 }
 
 // newEnvironment declares the scope and the functions. Which steps and vars exist differs from place to place and is checked
-// on the syntax tree instead, so that one environment, which takes a megabyte, serves every expression of every recipe.
+// on the syntax tree instead, so that one environment serves every expression of every recipe.
 func newEnvironment() (*cel.Env, error) {
 	object := cel.MapType(cel.StringType, cel.DynType)
 	env, err := cel.NewEnv(
@@ -55,7 +55,7 @@ func newEnvironment() (*cel.Env, error) {
 const (
 	maxExpressionBytes = 10_000
 	maxExpressionDepth = 50
-	// maxComplexity (of a recipe) bounds the time that checking takes to a second or so. The example recipe has 7,000.
+	// maxComplexity (of a recipe) bounds the time that checking takes to a second or so. The example recipe has less than 1,000.
 	maxComplexity   = 300_000
 	maxRegexProgram = 200
 )

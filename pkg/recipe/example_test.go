@@ -2,6 +2,7 @@ package recipe_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/galley-engine/galley/pkg/recipe"
@@ -58,9 +59,23 @@ spec:
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println(with.(map[string]any)["greeting"])
-	fmt.Println(with.(map[string]any)["best"])
+	encoded, err := json.MarshalIndent(with, "", "  ")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(string(encoded))
 	// Output:
-	// Hello Ada, you have 3 leads, which is ${more}
-	// [map[id:c rating:4.5] map[id:a rating:4]]
+	// {
+	//   "best": [
+	//     {
+	//       "id": "c",
+	//       "rating": 4.5
+	//     },
+	//     {
+	//       "id": "a",
+	//       "rating": 4
+	//     }
+	//   ],
+	//   "greeting": "Hello Ada, you have 3 leads, which is ${more}"
+	// }
 }

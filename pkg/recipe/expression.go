@@ -28,6 +28,7 @@ const (
 type evaluation struct {
 	ctx   context.Context //nolint:containedctx // lives no longer than the call of Template.Eval that got it
 	scope *Scope
+	// spent is in units of cost.
 	spent uint64
 }
 
@@ -47,11 +48,11 @@ func (x *expression) eval(e *evaluation) (any, error) {
 	if err != nil {
 		return nil, x.failure(e.ctx, err)
 	}
-	native, size, err := toNative(value)
+	native, cost, err := toNative(value)
 	if err != nil {
 		return nil, x.failure(e.ctx, err)
 	}
-	if e.spent += *details.ActualCost() + uint64(size/bytesPerUnit); e.spent > maxCost {
+	if e.spent += *details.ActualCost() + cost; e.spent > maxCost {
 		return nil, x.fail(problem.ExpressionLimit, "the expressions here take too much work together")
 	}
 	return native, nil
@@ -80,5 +81,10 @@ func (x *expression) failure(ctx context.Context, err error) error {
 }
 
 func (x *expression) fail(code problem.Code, message string) error {
-	return &EvalError{Code: code, Path: x.path, Message: shorten(fmt.Sprintf("${%s}: %s", shorten(x.source), message))}
+	return &EvalError{Code: code, Path: x.path, Message: x.describe(message)}
+}
+
+// describe puts the beginning of the expression in front of a message about it.
+func (x *expression) describe(message string) string {
+	return "${" + cut(x.source, 120) + "}: " + cut(message, 300)
 }

@@ -113,7 +113,7 @@ func TestExpressionValues(t *testing.T) {
 		`duration("90s")`:                                              "1m30s",
 		`optional.of(1)`:                                               1.0,
 	} {
-		got, err := evaluate(t, compiler, source, scopeOf(t, exampleInput, exampleBody))
+		got, err := evaluate(t, compiler, source, exampleScope(t))
 		if assert.NoError(t, err, source) {
 			assert.Equal(t, want, got, source)
 		}
@@ -137,7 +137,7 @@ func TestExpressionErrors(t *testing.T) {
 		`input.query.matches("(" + "(")`:  "missing closing",
 		`timestamp("2026-01-01T00:00:00Z").getHours("Nowhere")`: "unknown time zone",
 	} {
-		_, err := evaluate(t, compiler, source, scopeOf(t, exampleInput, exampleBody))
+		_, err := evaluate(t, compiler, source, exampleScope(t))
 		var failed *recipe.EvalError
 		if assert.ErrorAs(t, err, &failed, source) {
 			assert.Equal(t, problem.ExpressionError, failed.Code, source)
@@ -161,9 +161,9 @@ func TestCancelledContextStopsAnExpression(t *testing.T) {
 
 // endsLater is a context that ends right after the first look at it.
 type endsLater struct {
-	context.Context
-	done   chan struct{}
-	looked atomic.Bool
+	context.Context //nolint:containedctx // it is a context itself
+	done            chan struct{}
+	looked          atomic.Bool
 }
 
 func (c *endsLater) Done() <-chan struct{} { return c.done }
@@ -190,7 +190,7 @@ func TestEndOfTheContextStopsALoop(t *testing.T) {
 func TestConditions(t *testing.T) {
 	t.Parallel()
 	compiler := newCompiler(t)
-	scope := scopeOf(t, exampleInput, exampleBody)
+	scope := exampleScope(t)
 	for source, want := range map[string]bool{
 		`${has(input.query)}`: true, `${input.count > 5}`: false, `${input.yes}`: true, `${  true  }`: true,
 	} {

@@ -3,6 +3,7 @@ package recipe_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -11,10 +12,10 @@ import (
 	"github.com/galley-engine/galley/pkg/recipe"
 )
 
-func newCompiler(t testing.TB) *recipe.Compiler {
-	t.Helper()
+func newCompiler(tb testing.TB) *recipe.Compiler {
+	tb.Helper()
 	compiler, err := recipe.NewCompiler()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return compiler
 }
 
@@ -41,29 +42,45 @@ steps:
 }
 
 // evaluate returns the value of an expression, and the error of loading or of evaluating it.
-func evaluate(t testing.TB, compiler *recipe.Compiler, source string, scope *recipe.Scope) (any, error) {
-	t.Helper()
+func evaluate(tb testing.TB, compiler *recipe.Compiler, source string, scope *recipe.Scope) (any, error) {
+	tb.Helper()
 	r, err := compiler.Load(oneExpression(source))
 	if err != nil {
 		return nil, err
 	}
-	with, err := r.Steps[2].With.Eval(t.Context(), scope)
+	with, err := r.Steps[2].With.Eval(tb.Context(), scope)
 	if err != nil {
 		return nil, err
 	}
-	return with.(map[string]any)["value"], nil
+	return field(tb, with, "value"), nil
 }
 
-// scopeOf decodes the parts of a scope from JSON, as the executor gets them.
-func scopeOf(t testing.TB, input, body string) *recipe.Scope {
-	t.Helper()
+// field is a field of an object.
+func field(tb testing.TB, object any, name string) any {
+	tb.Helper()
+	fields, ok := object.(map[string]any)
+	require.True(tb, ok, "%v is not an object", object)
+	return fields[name]
+}
+
+// set is what the executor does for state.set.
+func set(tb testing.TB, scope *recipe.Scope, with any) {
+	tb.Helper()
+	fields, ok := with.(map[string]any)
+	require.True(tb, ok, "%v is not an object", with)
+	maps.Copy(scope.State, fields)
+}
+
+// exampleScope decodes exampleInput and exampleBody, as the executor would.
+func exampleScope(tb testing.TB) *recipe.Scope {
+	tb.Helper()
 	scope := &recipe.Scope{
 		State: map[string]any{"earlier": 1.0}, Vars: map[string]any{"directory_url": "http://127.0.0.1:9"},
 		Execution: "018f", Customer: "cust_001",
 	}
-	require.NoError(t, json.Unmarshal([]byte(input), &scope.Input))
-	var decoded any
-	require.NoError(t, json.Unmarshal([]byte(body), &decoded))
-	scope.SetStep("find", "success", map[string]any{"status": 200.0, "headers": map[string]any{}, "body": decoded}, nil)
+	require.NoError(tb, json.Unmarshal([]byte(exampleInput), &scope.Input))
+	var body any
+	require.NoError(tb, json.Unmarshal([]byte(exampleBody), &body))
+	scope.SetStep("find", "success", map[string]any{"status": 200.0, "headers": map[string]any{}, "body": body}, nil)
 	return scope
 }

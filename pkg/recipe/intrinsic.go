@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"math"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/functions"
@@ -133,14 +134,11 @@ func invoke(name string, overload *functions.Overload) implementation {
 }
 
 func noOverload(name string, args []ref.Val) ref.Val {
-	signature := ""
+	signature := make([]string, len(args))
 	for i, arg := range args {
-		if i > 0 {
-			signature += ", "
-		}
-		signature += arg.Type().TypeName()
+		signature[i] = arg.Type().TypeName()
 	}
-	return types.NewErr("no such overload: %s(%s)", name, signature)
+	return types.NewErr("no such overload: %s(%s)", name, strings.Join(signature, ", "))
 }
 
 // intrinsicCall is a planned call with an intrinsic in front of it. It does not show that it is a call, or CEL's own

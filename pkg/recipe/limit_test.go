@@ -1,7 +1,7 @@
 package recipe_test
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +13,9 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 )
 
-// doubling binds init to v, then n times an expression of v to v, and ends with the result: cel.bind(v, init, cel.bind(v, next, …)).
-func doubling(n int, init, next, result string) string {
+// doubling binds init to v, then 30 times an expression of v to v, and ends with the result: cel.bind(v, init, cel.bind(v, next, …)).
+func doubling(init, next, result string) string {
+	const n = 30
 	return "cel.bind(v, " + init + ", " + strings.Repeat("cel.bind(v, "+next+", ", n) + result + strings.Repeat(")", n+1)
 }
 
@@ -28,11 +29,11 @@ func TestLimits(t *testing.T) {
 	}
 	records := make([]any, 1000)
 	for i := range records {
-		records[i] = map[string]any{"id": fmt.Sprint(i), "rating": float64(i%50) / 10, "name": "Somebody", "open": i%2 == 0}
+		records[i] = map[string]any{"id": strconv.Itoa(i), "rating": float64(i%50) / 10, "name": "Somebody", "open": i%2 == 0}
 	}
 	scope.SetStep("find", "success", map[string]any{"body": records}, nil)
 
-	pairs := func(result string) string { return doubling(30, "[1]", "[v, v]", result) }
+	pairs := func(result string) string { return doubling("[1]", "[v, v]", result) }
 	for _, source := range []string{
 		// Loops.
 		"lists.range(1000).map(x, lists.range(1000).map(y, lists.range(1000).map(z, x * y * z)))",
@@ -47,19 +48,17 @@ func TestLimits(t *testing.T) {
 		"lists.range(100000).transformMap(i, v, v)",
 		"lists.range(100000).transformMapEntry(i, v, {string(i): v}).size()",
 		// Values that hold themselves many times over.
-		pairs("v"), pairs("v == v"), pairs("v != v"), pairs("json.encode(v)"), pairs("'%s'.format([v])"), pairs("v.flatten(100)"),
-		pairs("v in [v]"), pairs("[v, v].distinct()"), pairs("sets.contains([v], [v])"), pairs("sets.equivalent([v], [v])"),
-		pairs("sets.intersects([v], [v])"), pairs("[v].hasOnly([v])"), pairs("[v].hasAny([v])"), pairs("[v].hasAll([v])"),
-		pairs("[v].hasExactly([v])"), pairs("optional.of(v) == optional.of(v)"), pairs("{'a': v} == {'a': v}"), pairs("[v].exists(w, w == v)"),
-		doubling(30, "[1]", "{'a': v, 'b': v}", "v == v"),
+		pairs("v"), pairs("v == v"), pairs("json.encode(v)"), pairs("'%s'.format([v])"), pairs("v.flatten(100)"), pairs("v in [v]"),
+		pairs("[v, v].distinct()"), pairs("sets.contains([v], [v])"), pairs("[v].hasOnly([v])"), pairs("optional.of(v) != optional.of(v)"),
+		doubling("[1]", "{'a': v, 'b': v}", "v == v"),
 		"[1]" + strings.Repeat(".map(x, [x, x])", 30),
 		// Text and lists that double.
-		doubling(30, "'aaaaaaaaaa'", "v + v", "size(v)"),
-		doubling(30, "[1]", "v + v", "size(v)"),
-		doubling(30, "b'aaaaaaaaaa'", "v + v", "size(v)"),
-		doubling(30, "'a'", "v.replace('a', 'aa')", "size(v)"),
-		doubling(30, "'a'", "[v, v].join()", "size(v)"),
-		doubling(30, "'a'", "'%s%s'.format([v, v])", "size(v)"),
+		doubling("'aaaaaaaaaa'", "v + v", "size(v)"),
+		doubling("[1]", "v + v", "size(v)"),
+		doubling("b'aaaaaaaaaa'", "v + v", "size(v)"),
+		doubling("'a'", "v.replace('a', 'aa')", "size(v)"),
+		doubling("'a'", "[v, v].join()", "size(v)"),
+		doubling("'a'", "'%s%s'.format([v, v])", "size(v)"),
 		// Single calls that are more than linear.
 		"input.text.replace('a', input.text)", "input.text.replace('', input.text)",
 		"input.text.indexOf(input.other)", "input.text.lastIndexOf(input.other)", "input.text.contains(input.other)",
@@ -102,7 +101,7 @@ func TestOrdinaryWorkIsFarFromTheLimits(t *testing.T) {
 	records := make([]any, 5000)
 	for i := range records {
 		records[i] = map[string]any{
-			"id": fmt.Sprint(i), "name": "Somebody " + fmt.Sprint(i%700), "rating": float64(i%50) / 10, "reviews": float64(i), "open": i%2 == 0,
+			"id": strconv.Itoa(i), "name": "Somebody " + strconv.Itoa(i%700), "rating": float64(i%50) / 10, "reviews": float64(i), "open": i%2 == 0,
 		}
 	}
 	scope := &recipe.Scope{Input: map[string]any{"text": strings.Repeat("word ", 20_000)}}
@@ -122,20 +121,12 @@ func TestOrdinaryWorkIsFarFromTheLimits(t *testing.T) {
 	}
 }
 
-// TestCheckingIsBounded tries recipes whose expressions take long to check: seconds for each of them, if nothing stopped it.
+// TestCheckingIsBounded tries a recipe whose expressions would take a minute to check.
 func TestCheckingIsBounded(t *testing.T) {
 	t.Parallel()
-	compiler := newCompiler(t)
-	for _, source := range []string{
-		doubling(40, "[1]", "[v, v]", "v"),
-		"[1]" + strings.Repeat(".map(x, [x, x])", 40),
-		strings.Repeat("[", 45) + "1" + strings.Repeat("]", 45),
-	} {
-		one := `"${` + source + `}", `
-		_, err := compiler.Load(document("steps: [{id: a, uses: state.set, with: {x: [" + strings.Repeat(one, 200_000/len(one)) + "]}}]"))
-		var problems recipe.Problems
-		if assert.ErrorAs(t, err, &problems) {
-			assert.Equal(t, recipe.CodeLimitExceeded, problems[0].Code)
-		}
-	}
+	one := `"${[1]` + strings.Repeat(".map(x, [x, x])", 40) + `}", `
+	_, err := newCompiler(t).Load(document("steps: [{id: a, uses: state.set, with: {x: [" + strings.Repeat(one, 200_000/len(one)) + "1]}}]"))
+	var problems recipe.Problems
+	require.ErrorAs(t, err, &problems)
+	assert.Equal(t, recipe.CodeLimitExceeded, problems[0].Code)
 }

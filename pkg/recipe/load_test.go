@@ -15,14 +15,14 @@ import (
 )
 
 // problemsOf loads a document that must not load, and lists its problems as "line:column path CODE".
-func problemsOf(t testing.TB, compiler *recipe.Compiler, doc []byte) []string {
-	t.Helper()
+func problemsOf(tb testing.TB, compiler *recipe.Compiler, doc []byte) []string {
+	tb.Helper()
 	_, err := compiler.Load(doc)
 	var problems recipe.Problems
-	require.ErrorAs(t, err, &problems, "%s", doc)
+	require.ErrorAs(tb, err, &problems, "%s", doc)
 	list := make([]string, len(problems))
 	for i, p := range problems {
-		assert.NotEmpty(t, p.Message)
+		assert.NotEmpty(tb, p.Message)
 		list[i] = fmt.Sprintf("%d:%d %s %s", p.Line, p.Column, p.Path, p.Code)
 	}
 	return list

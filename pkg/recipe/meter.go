@@ -137,15 +137,15 @@ type costModel struct{}
 
 // CallCost implements cost.ActualCostEstimator; nil leaves the call to CEL's model.
 func (costModel) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
-	var units uint64
+	var units int
 	switch {
 	case function == "@charge":
 		amount, _ := args[0].(types.Int)
-		units = uint64(max(amount, 0))
+		units = int(amount)
 	case overload == "":
-		units = uint64(1 + textSize(args) + builtSize(result))
+		units = 1 + textSize(args) + builtSize(result)
 	default:
 		return nil
 	}
-	return &units
+	return new(uint64(max(units, 0)))
 }

@@ -15,28 +15,28 @@ import (
 // errTooLarge says that a result has more than maxResultBytes.
 var errTooLarge = errors.New("the value is too large")
 
-// toNative turns the result of an expression into what encoding/json would decode. A value that lies in the scope as it is
-// comes back without a copy; it cannot be larger than the scope. Everything else is counted, because an expression can
-// name a large value many times: size is roughly the number of bytes as JSON.
-func toNative(value ref.Val) (native any, size int, err error) {
-	switch value.(type) {
-	case traits.Lister, traits.Mapper:
-		if native, ok := borrowed(value); ok {
-			return native, 0, nil
-		}
+// toNative turns the result of an expression into what encoding/json would decode, and says what that cost.
+// What lies in the scope as it is comes back without a copy. It is counted all the same, because an expression can name a large
+// value many times, unless it is the whole result: that cannot be larger than the scope.
+func toNative(value ref.Val) (native any, cost uint64, err error) {
+	if native, ok := borrowed(value); ok {
+		return native, 0, nil
 	}
 	c := converter{left: maxResultBytes}
 	native = c.convert(value)
-	return native, maxResultBytes - c.left, c.err
+	return native, uint64(max(maxResultBytes-c.left, 0) / bytesPerUnit), c.err
 }
 
-// borrowed returns the Go value behind a CEL wrapper when it is JSON-like already.
+// borrowed returns the list or object of the scope behind a CEL value.
 func borrowed(value ref.Val) (any, bool) {
-	switch native := value.Value().(type) {
-	case map[string]any:
-		return native, true
-	case []any:
-		return native, true
+	switch value.(type) {
+	case traits.Lister, traits.Mapper:
+		switch native := value.Value().(type) {
+		case map[string]any:
+			return native, true
+		case []any:
+			return native, true
+		}
 	}
 	return nil, false
 }
@@ -87,12 +87,18 @@ func (c *converter) convert(value ref.Val) any {
 	case types.Timestamp:
 		return value.Format(time.RFC3339Nano)
 	case types.Duration:
-		return value.Duration.String()
+		return value.String()
 	case *types.Optional:
 		if !value.HasValue() {
 			return nil
 		}
 		return c.convert(value.GetValue())
+	}
+	if native, ok := borrowed(value); ok {
+		c.spend(weightOf(native, c.left/bytesPerUnit) * bytesPerUnit)
+		return native
+	}
+	switch value := value.(type) {
 	case traits.Lister:
 		return c.list(value)
 	case traits.Mapper:
@@ -109,7 +115,7 @@ func (c *converter) text(s string) any {
 }
 
 func (c *converter) list(list traits.Lister) any {
-	values := []any{}
+	values := make([]any, 0, min(length(list), c.left))
 	for it := list.Iterator(); it.HasNext() == types.True && c.err == nil; {
 		values = append(values, c.convert(it.Next()))
 	}

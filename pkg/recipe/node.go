@@ -113,7 +113,10 @@ func (r *reader) report(code ProblemCode, n *node, format string, args ...any) {
 }
 
 func shorten(s string) string {
-	const limit = 400
+	return cut(s, 450)
+}
+
+func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}

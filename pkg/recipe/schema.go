@@ -172,8 +172,7 @@ func (k *compilation) schema(n *node) *schema {
 
 // schemaMessage leaves out how the library calls the document.
 func schemaMessage(err error) string {
-	var remote *jsonschema.LoadURLError
-	if errors.As(err, &remote) {
+	if remote, ok := errors.AsType[*jsonschema.LoadURLError](err); ok {
 		return fmt.Sprintf("a reference to another document is not allowed: %s", remote.URL)
 	}
 	return strings.ReplaceAll(err.Error(), schemaLocation, "")

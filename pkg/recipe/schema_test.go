@@ -152,8 +152,14 @@ func TestPublishedSchema(t *testing.T) {
 	}
 	good := string(document(one))
 	for _, change := range [][2]string{
-		{"galley/v1", "galley/v2"}, {"kind: Recipe", "kind: Meal"}, {"kind: Recipe\n", ""}, {"agent: the-hunter, ", ""}, {"id: discovery", "id: ''"},
-		{"id: discovery", "id: discovery, colour: red"}, {"id: discovery", "id: discovery, description: 1"}, {"spec:", "specification:"},
+		{"galley/v1", "galley/v2"},
+		{"kind: Recipe", "kind: Meal"},
+		{"kind: Recipe\n", ""},
+		{"agent: the-hunter, ", ""},
+		{"id: discovery", "id: ''"},
+		{"id: discovery", "id: discovery, colour: red"},
+		{"id: discovery", "id: discovery, description: 1"},
+		{"spec:", "specification:"},
 	} {
 		agree(change[1], []byte(strings.Replace(good, change[0], change[1], 1)), false)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -94,8 +93,7 @@ func (t textPart) eval(e *evaluation) (any, error) {
 				return nil, err
 			}
 			if literal, err = asText(value); err != nil {
-				return nil, &EvalError{Code: problem.ExpressionError, Path: t.path, Message: shorten(
-					fmt.Sprintf("${%s}: %v", segment.expression.source, err))}
+				return nil, segment.expression.fail(problem.ExpressionError, err.Error())
 			}
 		}
 		if text.Len()+len(literal) > maxResultBytes {
@@ -177,6 +175,13 @@ func splitTemplate(s string) ([]segment, error) {
 	return segments, nil
 }
 
+// soleExpression is the source of a template that is nothing but one expression. The newline at the end of a YAML block does
+// not count: nobody means to turn a list into text with it.
+func soleExpression(segments []segment) (string, bool) {
+	alone := len(segments) == 1 || len(segments) == 2 && segments[1] == segment{text: "\n"}
+	return segments[0].text, alone && segments[0].isExpression
+}
+
 // expressionEnd is the index of the "}" that ends the CEL expression at the beginning of s, or -1. Braces inside string
 // literals and comments do not count, so it has to know how CEL writes those: '…', "…", and both tripled, with backslash escapes
 // unless the literal is raw (r"…"), and // to the end of the line.
@@ -229,6 +234,6 @@ func literalLength(s string, raw bool) int {
 
 // isRaw reports whether the literal that follows has the prefix r, also together with the b of bytes.
 func isRaw(before string) bool {
-	before = strings.ToLower(before)
-	return strings.HasSuffix(before, "r") || strings.HasSuffix(before, "rb")
+	prefix := strings.ToLower(before[max(0, len(before)-2):])
+	return strings.HasSuffix(prefix, "r") || prefix == "rb"
 }

@@ -3,7 +3,8 @@
 //
 //	galley.run.request.<customer>                                   a request to run a recipe (stream RUNS)
 //	galley.run.rejected.<customer>                                  a request that was refused, and why (stream ACTIVITY)
-//	galley.execution.<shard>.<customer>.<execution>.<event>         the journal of one execution (stream EXECUTIONS)
+//	galley.execution.<shard>.<customer>.<execution>.<event>         a milestone of one execution: accepted, funded, completed
+//	galley.execution.<shard>.<customer>.<execution>.<event>.<n>     what happens in between: started, step (stream EXECUTIONS)
 //	galley.activity.<customer>.<resource>.<verb>                    what people and services did (stream ACTIVITY)
 //	galley.dead.<stream>                                            a message that cannot be processed (stream DEAD_LETTERS)
 //	galley.query.<service>.<name>                                   request and reply between services, in no stream
@@ -67,9 +68,13 @@ type Execution struct {
 	ID       string
 }
 
-// Event is the subject of one event of the execution's journal.
-func (e Execution) Event(kind string) string {
-	return e.prefix() + kind
+// Event is the subject of one event of the execution's journal. number tells events of the same kind apart; it is empty for a milestone,
+// of which there is one.
+func (e Execution) Event(kind, number string) string {
+	if number == "" {
+		return e.prefix() + kind
+	}
+	return e.prefix() + kind + "." + number
 }
 
 // All is the wildcard over the execution's journal. It is the one and only guard string of its appends: NATS tracks guards by
@@ -83,17 +88,24 @@ func (e Execution) prefix() string {
 }
 
 // ParseExecution takes the subject of a journal event apart.
-func ParseExecution(subject string) (execution Execution, kind string, err error) {
+func ParseExecution(subject string) (execution Execution, kind, number string, err error) {
 	rest, found := strings.CutPrefix(subject, "galley.execution.")
 	parts := strings.Split(rest, ".")
-	if !found || len(parts) != 4 {
-		return Execution{}, "", fmt.Errorf("subject %q: not an execution event", subject)
+	if !found || len(parts) != 4 && len(parts) != 5 {
+		return Execution{}, "", "", fmt.Errorf("subject %q: not an execution event", subject)
 	}
-	return Execution{Customer: parts[1], ID: parts[2]}, parts[3], nil
+	if len(parts) == 5 {
+		number = parts[4]
+	}
+	return Execution{Customer: parts[1], ID: parts[2]}, parts[3], number, nil
 }
 
-// ExecutionEvents is the filter for one kind of event of all executions.
-func ExecutionEvents(kind string) string {
+// ExecutionMilestones is the filter for what every execution goes through: accepted, funded and completed, in one wildcard. A
+// consumer with several filters has the server search its index of all subjects whenever it comes to the end of a block.
+const ExecutionMilestones = "galley.execution.*.*.*.*"
+
+// ExecutionMilestone is the filter for one milestone of all executions.
+func ExecutionMilestone(kind string) string {
 	return "galley.execution.*.*.*." + kind
 }
 

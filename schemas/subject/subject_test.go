@@ -10,7 +10,7 @@ import (
 
 func ExampleExecution() {
 	execution := subject.Execution{Customer: "cust_001", ID: "0190a6a4-7cf0-7a3e-9d6d-2f6f3f1f0b11"}
-	fmt.Println(execution.Event("completed"))
+	fmt.Println(execution.Event("completed", ""))
 	// Output: galley.execution.10.cust_001.0190a6a4-7cf0-7a3e-9d6d-2f6f3f1f0b11.completed
 }
 
@@ -31,11 +31,11 @@ func TestValidID(t *testing.T) {
 func FuzzParseExecution(f *testing.F) {
 	f.Add("galley.execution.10.cust_001.id.completed")
 	f.Fuzz(func(t *testing.T, text string) {
-		execution, kind, err := subject.ParseExecution(text)
+		execution, kind, number, err := subject.ParseExecution(text)
 		if err == nil && subject.ValidID(execution.Customer) {
-			again, sameKind, err := subject.ParseExecution(execution.Event(kind))
-			if err != nil || again != execution || sameKind != kind {
-				t.Fatalf("%q became %+v %q, %v", text, again, sameKind, err)
+			again, sameKind, sameNumber, err := subject.ParseExecution(execution.Event(kind, number))
+			if err != nil || again != execution || sameKind != kind || sameNumber != number {
+				t.Fatalf("%q became %+v %q %q, %v", text, again, sameKind, sameNumber, err)
 			}
 		}
 	})

@@ -82,7 +82,7 @@ func (i *instance) pipeline(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- i.bus.Consume(ctx, bus.Consumer{
-			Stream: subject.StreamExecutions, Durable: "test", Filters: []string{subject.ExecutionEvents(string(event.Accepted))},
+			Stream: subject.StreamExecutions, Durable: "test", Filters: []string{subject.ExecutionMilestone(string(event.Accepted))},
 			AckWait: 10 * time.Second, MaxAckPending: 100, Batch: 10,
 		}, func(ctx context.Context, messages []jetstream.Msg) {
 			for _, message := range messages {
@@ -302,7 +302,7 @@ func TestStopAnswersWaitingCallers(t *testing.T) {
 	i := start(t, testkit.Postgres(t), testkit.NATS(t).Conn(t))
 	i.pipeline(t)
 	i.seed(t)
-	accepted, err := i.bus.Conn.SubscribeSync(subject.ExecutionEvents(string(event.Accepted)))
+	accepted, err := i.bus.Conn.SubscribeSync(subject.ExecutionMilestone(string(event.Accepted)))
 	require.NoError(t, err)
 	answered := make(chan int, 1)
 	go func() {

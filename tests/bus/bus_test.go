@@ -146,7 +146,7 @@ func TestFollowAppliesOnceInOrder(t *testing.T) {
 	calls := 0
 	start(t, func(ctx context.Context) error {
 		return messages.Follow(ctx, bus.Tail{
-			Stream: subject.StreamActivity, Name: "test", Batch: 7,
+			Stream: subject.StreamActivity, Name: "test", Filter: ">", Batch: 7,
 			Position: func(context.Context, string) (uint64, error) { return stored, nil },
 			Apply: func(_ context.Context, after bus.Place, batch []bus.Message) error {
 				if calls++; calls%3 == 0 {

@@ -157,12 +157,13 @@ func TestJournalGoldenFilesFollowTheRules(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			_, message := readGolden(t, string(kind))
-			execution, last, err := subject.ParseExecution(message.Subject)
+			execution, last, number, err := subject.ParseExecution(message.Subject)
 			require.NoError(t, err)
 			require.Equal(t, string(kind), last)
-			require.Equal(t, message.Subject, execution.Event(last), "the shard fits the customer")
+			id := append(strings.Split(message.Headers[event.HeaderID], "/"), "")
+			require.Equal(t, []string{execution.ID, last, number}, id[:3])
+			require.Equal(t, message.Subject, execution.Event(last, number), "shard and number fit")
 			require.Equal(t, kind.Type(), message.Headers[event.HeaderType])
-			require.True(t, strings.HasPrefix(message.Headers[event.HeaderID], execution.ID+"/"+last))
 			var body struct {
 				Execution string `json:"execution_id"`
 			}
@@ -305,7 +306,8 @@ func TestDocumentationNamesEverything(t *testing.T) {
 		subject.StreamExecutions, subject.StreamRuns, subject.StreamActivity, subject.StreamDeadLetters, subject.BucketRecipes,
 		subject.RunRequest("<customer>"), subject.RunRejected("<customer>"), subject.Activity("<customer>", "<resource>.<verb>"),
 		subject.DeadLetter("<stream>"), subject.Query("<service>", "<name>"),
-		"galley.execution.<shard>.<customer>.<execution>.<event>",
+		"galley.execution.<shard>.<customer>.<execution>.<event>", "galley.execution.<shard>.<customer>.<execution>.<event>.<number>",
+		subject.ExecutionMilestones,
 		event.Accepted.Type(), event.Funded.Type(), event.Started.Type(), event.Step.Type(), event.Completed.Type(),
 	}
 	named = append(named, textConstants(t, "Header", "schemas", "event", "event.go")...)

@@ -43,7 +43,7 @@ func (s *scene) completed(t *testing.T, subscription *nats.Subscription) event.R
 	message := next(t, subscription)
 	require.NoError(t, s.rules.Check(message.Header, message.Data))
 	response := s.standard(t, message.Data)
-	require.Equal(t, subject.Execution{Customer: s.customer, ID: response.ExecutionID}.Event("completed"), message.Subject)
+	require.Equal(t, subject.Execution{Customer: s.customer, ID: response.ExecutionID}.Event("completed", ""), message.Subject)
 	return response
 }
 

@@ -66,6 +66,32 @@ func (d *database) kill() error {
 
 func (d *database) stop() error { return d.server.Stop() }
 
+// signalAll sends a signal to the server and to all its children.
+func signalAll(postmaster int, signal syscall.Signal) error {
+	pids := []int{postmaster}
+	children, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", postmaster))
+	if err != nil {
+		return fmt.Errorf("list the processes of Postgres: %w", err)
+	}
+	for _, file := range children {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("list the processes of Postgres: %w", err)
+		}
+		for _, field := range bytes.Fields(text) {
+			if pid, err := strconv.Atoi(string(field)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("send %s to Postgres: %w", signal, err)
+		}
+	}
+	return nil
+}
+
 func kill(pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill Postgres: %w", err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -217,6 +218,20 @@ func (i *Installation) Kill(name string) error {
 	return kill(pid)
 }
 
+// Freeze stops every process of Postgres in its tracks, without a word to those who wait for it, until Thaw.
+func (i *Installation) Freeze() error { return i.signalPostgres(syscall.SIGSTOP) }
+
+// Thaw lets Postgres go on.
+func (i *Installation) Thaw() error { return i.signalPostgres(syscall.SIGCONT) }
+
+func (i *Installation) signalPostgres(signal syscall.Signal) error {
+	pid, err := i.PID(Postgres)
+	if err != nil {
+		return err
+	}
+	return signalAll(pid, signal)
+}
+
 // PID is the process id of a program.
 func (i *Installation) PID(name string) (int, error) {
 	i.mu.Lock()
@@ -280,7 +295,7 @@ func (i *Installation) Operator() *Client { return &Client{Base: i.base, Key: i.
 // Connect opens a NATS connection that survives restarts of the server. The caller closes it.
 func (i *Installation) Connect() (*nats.Conn, error) {
 	conn, err := nats.Connect(i.natsURL, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond),
-		nats.RetryOnFailedConnect(true), nats.Name("tests"))
+		nats.RetryOnFailedConnect(true), nats.Name("tests"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}

@@ -151,7 +151,7 @@ func (j Journal) add(message jetstream.Msg) error {
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	name, kind, err := subject.ParseExecution(message.Subject())
+	name, kind, _, err := subject.ParseExecution(message.Subject())
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}

@@ -7,17 +7,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/recipes"
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-
-	"github.com/galley-engine/galley/cmd/galley/internal/client"
-	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 )
 
 // What the demo consists of.
@@ -25,10 +25,11 @@ const (
 	Customer = "cust_001"
 	Agent    = "the-hunter"
 	Recipe   = "discovery"
-	Query    = "dentists in california"
 
-	credits  = 100 * credit.One
-	grantKey = "galley-demo"
+	input   = `{"search_query": "dentists in california"}`
+	credits = 100 * credit.One
+	// onceKey is the idempotency key of the grant and of the first execution: a start that was killed half-way repeats neither.
+	onceKey = "galley-demo"
 )
 
 const (
@@ -60,13 +61,14 @@ func missing(readiness query.Readiness, err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	var text string
+	var missing []string
 	for name, state := range readiness.Checks {
 		if state != "ok" {
-			text += name + ": " + state + "; "
+			missing = append(missing, name+" ("+state+")")
 		}
 	}
-	return text
+	slices.Sort(missing)
+	return strings.Join(missing, ", ")
 }
 
 // Setup is what the demo needs to know of its surroundings.
@@ -96,12 +98,19 @@ func (s Setup) Run(ctx context.Context) (demo *client.Client, err error) {
 	return demo, nil
 }
 
-// key makes the customer. Where there is the customer but no file with its key, it makes a further key: a start was killed
-// between the two, or the data directory is a new one over an old database.
+// key finds the customer's key. Where none is stored, or one of another database, it makes the customer, or a further key when there is
+// the customer: a start was killed between the two, or the data directory is a new one over an old database.
 func (s Setup) key(ctx context.Context, operator *client.Client) (string, error) {
 	key, err := datadir.Read(s.Dir.DemoKey())
-	if err != nil || key != "" {
-		return key, err
+	if err != nil {
+		return "", err
+	}
+	if key != "" {
+		demo := client.New(s.URL, key)
+		defer demo.Close()
+		if _, err := demo.Balance(ctx); !client.Is(err, problem.Unauthenticated) {
+			return key, err
+		}
 	}
 	made, err := operator.CreateCustomer(ctx, Customer, "Demo", s.vars())
 	switch {
@@ -124,7 +133,7 @@ func (s Setup) fill(ctx context.Context, operator, demo *client.Client) error {
 	if err := s.moveDirectory(ctx, operator); err != nil {
 		return err
 	}
-	_, err := operator.Grant(ctx, client.Grant{CustomerID: Customer, Amount: credits, Reason: "demo"}, grantKey)
+	_, err := operator.Grant(ctx, client.Grant{CustomerID: Customer, Amount: credits, Reason: "demo"}, onceKey)
 	if err != nil {
 		return err
 	}
@@ -149,10 +158,10 @@ func (s Setup) moveDirectory(ctx context.Context, operator *client.Client) error
 	return datadir.Write(s.Dir.Directory(), s.Directory)
 }
 
-// Request asks for a discovery.
-func Request(search string) event.RunRequest {
-	input, _ := json.Marshal(map[string]string{"search_query": search}) // strings can always be encoded
-	return event.RunRequest{AgentID: Agent, RecipeID: Recipe, Input: input}
+// Happened reports whether an execution has been paid for before.
+func Happened(ctx context.Context, demo *client.Client) (bool, error) {
+	transactions, err := demo.Transactions(ctx, "", maxRows)
+	return slices.ContainsFunc(transactions, func(t query.Transaction) bool { return t.ExecutionID != "" }), err
 }
 
 // Result is an execution, and the ledger and the audit log after it.
@@ -164,7 +173,7 @@ type Result struct {
 
 // Discover runs the recipe and waits a moment for the rows of the ledger and of the audit log.
 func Discover(ctx context.Context, demo *client.Client) (result Result, err error) {
-	result.Response, err = demo.Execute(ctx, Request(Query))
+	result.Response, err = demo.Execute(ctx, event.RunRequest{AgentID: Agent, RecipeID: Recipe, Input: json.RawMessage(input)}, onceKey)
 	if err != nil {
 		return Result{}, fmt.Errorf("run the recipe: %w", err)
 	}
@@ -180,6 +189,14 @@ func Discover(ctx context.Context, demo *client.Client) (result Result, err erro
 			return result, nil
 		}
 	}
+}
+
+// Err is nil when the execution succeeded.
+func (r *Result) Err() error {
+	if r.Response.Status == event.StatusSuccess {
+		return nil
+	}
+	return fmt.Errorf("the execution ended as %s", r.Response.Status)
 }
 
 // complete reports whether the ledger adds up to what was charged and the audit log knows how the execution ended.

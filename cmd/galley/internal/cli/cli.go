@@ -13,16 +13,13 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/report"
 	"github.com/galley-engine/galley/pkg/config"
 	"github.com/galley-engine/galley/pkg/lifecycle"
-
-	"github.com/galley-engine/galley/cmd/galley/internal/report"
 )
 
 // Process is what a command gets from the operating system.
 type Process struct {
-	// Program is how the command was called, for the lines that it tells people to try.
-	Program string
 	Args    []string
 	Environ []string
 	Out     io.Writer
@@ -43,11 +40,11 @@ type grammar struct {
 	Run        runCommand  `cmd:"" help:"Run a recipe and print the response."`
 	Recipe     recipeGroup `cmd:"" help:"Check and publish recipes."`
 	Executions struct {
-		List executionsListCommand `cmd:"" default:"1" help:"List executions, the newest first."`
+		List executionsListCommand `cmd:"" default:"withargs" help:"List executions, the newest first."`
 		Get  executionsGetCommand  `cmd:"" help:"Print an execution."`
 	} `cmd:"" help:"Look at executions."`
 	Credits struct {
-		Show  creditsShowCommand  `cmd:"" default:"1" help:"Print the balance and the newest rows of the ledger."`
+		Show  creditsShowCommand  `cmd:"" default:"withargs" help:"Print the balance and the newest rows of the ledger."`
 		Grant creditsGrantCommand `cmd:"" help:"Give a customer credits (operator)."`
 	} `cmd:"" help:"Look at credits and grant them."`
 	Audit   auditCommand `cmd:"" help:"Print the newest rows of the audit log."`

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
-
-	"github.com/galley-engine/galley/cmd/galley/internal/client"
-	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 )
 
 // maxListed is how many rows the commands show.
@@ -68,7 +67,7 @@ func (c *runCommand) Run(app *app) error {
 		return err
 	}
 	defer api.Close()
-	response, err := api.Execute(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input)})
+	response, err := api.Execute(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input)}, "")
 	if err != nil {
 		return err
 	}

@@ -6,12 +6,11 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/services/billing"
 	"github.com/galley-engine/galley/services/ingest"
-
-	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 )
 
 // database says which Postgres a command of the operator works on.

@@ -7,9 +7,8 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/galley-engine/galley/pkg/recipe"
-
 	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/pkg/recipe"
 )
 
 type recipeGroup struct {
@@ -32,8 +31,7 @@ func (c *recipeCheckCommand) Run(app *app) error {
 		return fmt.Errorf("make the compiler: %w", err)
 	}
 	compiled, err := compiler.Load(document)
-	var problems recipe.Problems
-	if errors.As(err, &problems) {
+	if problems, found := errors.AsType[recipe.Problems](err); found {
 		for _, p := range problems {
 			fmt.Fprintln(app.Out, place(c.File, p.Line, p.Column, p.Path+" "+p.Message))
 		}

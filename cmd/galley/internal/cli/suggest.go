@@ -28,8 +28,10 @@ func (a *app) suggest(s suggestion) {
   -H 'Content-Type: application/json' \
   -d '{%s, "customer_id": "%s",
        "input_data": {"search_query": "plumbers in seattle"}}'`, s.url, quote(s.keyFile), recipe, bootstrap.Customer)},
-		[2]string{"watch executions end, with any NATS client",
-			fmt.Sprintf(`nats%s sub 'galley.execution.*.%s.*.completed'`, server, bootstrap.Customer)},
+		[2]string{
+			"watch executions end, with any NATS client",
+			fmt.Sprintf(`nats%s sub 'galley.execution.*.%s.*.completed'`, server, bootstrap.Customer),
+		},
 		[2]string{"ask for one over NATS", fmt.Sprintf(`nats%s pub galley.run.request.%s \
   '{%s,
     "input_data": {"search_query": "bakeries in texas"}}'`, server, bootstrap.Customer, recipe)},

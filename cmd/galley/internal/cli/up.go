@@ -11,19 +11,20 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/charmbracelet/colorprofile"
 	"github.com/rs/zerolog"
 
-	"github.com/galley-engine/galley/pkg/clock"
-	"github.com/galley-engine/galley/pkg/lifecycle"
-	"github.com/galley-engine/galley/services/ingest"
-
 	"github.com/galley-engine/galley/cmd/galley/internal/bootstrap"
 	"github.com/galley-engine/galley/cmd/galley/internal/client"
 	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/cmd/galley/internal/engine"
+	"github.com/galley-engine/galley/cmd/galley/internal/report"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/services/ingest"
 )
 
 const (
@@ -38,15 +39,23 @@ type upCommand struct {
 
 // Run starts everything and stays until the context ends.
 func (c *upCommand) Run(app *app) error {
-	return c.serve(app.ctx, app, func(dir datadir.Dir) {
+	return c.serve(app.ctx, app, func(ctx context.Context, dir datadir.Dir, demo error) error {
+		if demo != nil {
+			app.report.Line("The demo: %v", demo)
+		}
 		app.suggest(suggestion{url: baseURL(c.HTTPAddr), nats: c.natsURL(), keyFile: dir.DemoKey()})
 		app.report.Heading("Running", "Ctrl-C stops everything; the data stays")
+		<-ctx.Done()
+		app.report.Line("stopping")
+		return nil
 	})
 }
 
-// serve checks the settings, takes the data directory, and runs everything until ctx ends. then is called when the demo has been
-// shown.
-func (s *settings) serve(ctx context.Context, app *app, then func(dir datadir.Dir)) (err error) {
+// after is called when the demo has been shown, or, with the reason, could not be. Its error ends galley.
+type after func(ctx context.Context, dir datadir.Dir, demo error) error
+
+// serve checks the settings, takes the data directory, and runs everything until ctx ends.
+func (s *settings) serve(ctx context.Context, app *app, then after) (err error) {
 	if err := s.validate(); err != nil {
 		return lifecycle.Usage(err)
 	}
@@ -55,11 +64,8 @@ func (s *settings) serve(ctx context.Context, app *app, then func(dir datadir.Di
 		return err
 	}
 	release, err := dir.Lock()
-	if errors.Is(err, datadir.ErrInUse) {
-		return lifecycle.Usage(fmt.Errorf("%w: stop it, or choose another directory with GALLEY_DATA_DIR", err))
-	}
 	if err != nil {
-		return err
+		return lifecycle.Usage(fmt.Errorf("GALLEY_DATA_DIR is %s: %w", s.DataDir, err))
 	}
 	defer func() { err = errors.Join(err, release()) }()
 	if err := checkFree(ctx, s.addresses()); err != nil {
@@ -71,6 +77,9 @@ func (s *settings) serve(ctx context.Context, app *app, then func(dir datadir.Di
 	}
 	started := clock.System()
 	app.report.Heading("galley", string(dir))
+	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {
+		app.report.Line("making the database, once ...")
+	}
 	e := engine.New(s.engine(app, dir, admin))
 	go app.forceOnSecondSignal(e)
 	return e.Run(ctx, func(ctx context.Context) error {
@@ -106,7 +115,7 @@ func adminKey(dir datadir.Dir) (string, error) {
 
 // logWriter writes the log for people when it goes to a terminal, else as JSON for programs.
 func logWriter(w io.Writer, environ []string) io.Writer {
-	profile := colorprofile.Detect(w, environ)
+	profile := report.Profile(w, environ)
 	if profile <= colorprofile.NoTTY {
 		return w
 	}
@@ -129,30 +138,36 @@ type greeting struct {
 }
 
 // greet waits until everything is ready, sets the demo up, and shows it.
-func (s *settings) greet(ctx context.Context, app *app, g greeting, then func(dir datadir.Dir)) error {
+func (s *settings) greet(ctx context.Context, app *app, g greeting, then after) error {
 	url := baseURL(s.HTTPAddr)
 	probe := client.New(url, "")
 	defer probe.Close()
-	err := bootstrap.AwaitReady(ctx, probe, func(missing string) { app.report.Line("still waiting for %s", missing) })
+	err := bootstrap.AwaitReady(ctx, probe, func(missing string) { app.report.Line("waiting for %s", missing) })
 	if err != nil {
-		return nil //nolint:nilerr // it was called off
+		return nil // it was called off
 	}
 	s.tellAddresses(app, url, clock.System().Sub(g.started))
 	setup := bootstrap.Setup{URL: url, AdminKey: g.admin, Dir: g.dir, Directory: baseURL(s.SandboxAddr)}
-	err = lifecycle.Retry(ctx, func(err error) { app.report.Line("not set up yet, trying again: %v", err) },
-		func(ctx context.Context) error {
-			demo, err := setup.Run(ctx)
-			if err != nil {
-				return err
-			}
-			defer demo.Close()
-			return s.show(ctx, app, demo)
-		})
-	if err != nil {
-		return nil //nolint:nilerr // it was called off
+	var backoff lifecycle.Backoff
+	for {
+		err = s.demonstrate(ctx, app, setup)
+		if !client.Retryable(err) || !backoff.Wait(ctx) {
+			break
+		}
 	}
-	then(g.dir)
-	return nil
+	if ctx.Err() != nil {
+		return nil
+	}
+	return then(ctx, g.dir, err)
+}
+
+func (s *settings) demonstrate(ctx context.Context, app *app, setup bootstrap.Setup) error {
+	demo, err := setup.Run(ctx)
+	if err != nil {
+		return err
+	}
+	defer demo.Close()
+	return s.show(ctx, app, demo)
 }
 
 func (s *settings) natsURL() string {
@@ -172,28 +187,32 @@ func (s *settings) tellAddresses(app *app, url string, took time.Duration) {
 
 // show runs the recipe when it has never been run, else it tells what there is.
 func (s *settings) show(ctx context.Context, app *app, demo *client.Client) error {
-	executions, more, err := demo.Executions(ctx, maxListed)
+	happened, err := bootstrap.Happened(ctx, demo)
 	if err != nil {
 		return err
 	}
-	if len(executions) == 0 && !s.NoSandbox {
+	if !happened && !s.NoSandbox {
 		result, err := bootstrap.Discover(ctx, demo)
 		if err != nil {
 			return err
 		}
 		app.tell(result)
-		return nil
+		return result.Err()
+	}
+	executions, more, err := demo.Executions(ctx, maxListed)
+	if err != nil {
+		return err
 	}
 	balance, err := demo.Balance(ctx)
 	if err != nil {
 		return err
 	}
-	count := fmt.Sprint(len(executions))
+	count := strconv.Itoa(len(executions))
 	if more {
 		count = "more than " + count
 	}
-	app.report.Heading(bootstrap.Customer, "the data of earlier runs is there")
-	app.report.Facts([2]string{"balance", balance.Available.String() + " credits"}, [2]string{"executions", count})
+	app.report.Heading(bootstrap.Customer, "")
+	app.report.Facts([2]string{"balance", balance.Available.String() + " credits"}, [2]string{"executions stored", count})
 	return nil
 }
 
@@ -237,7 +256,10 @@ func (c *demoCommand) Run(app *app) (err error) {
 			return err
 		}
 	}
-	return s.serve(ctx, app, func(datadir.Dir) { stop() })
+	return s.serve(ctx, app, func(_ context.Context, _ datadir.Dir, demo error) error {
+		stop()
+		return demo
+	})
 }
 
 // freeAddress finds a port that nobody listens on.

@@ -71,9 +71,19 @@ func (c *Client) PublishRecipe(ctx context.Context, document []byte) (RecipeVers
 	})
 }
 
-// Execute runs a recipe and waits for its end, for a while: then the status of the response is not terminal.
-func (c *Client) Execute(ctx context.Context, run event.RunRequest) (event.Response, error) {
-	return call[event.Response](ctx, c, request{method: http.MethodPost, path: api + "/recipes/execute", body: run})
+// Execute runs a recipe and waits for its end, for a while: then the status of the response is not terminal. With a key, the same
+// call again is the same execution; with "" it is another one.
+func (c *Client) Execute(ctx context.Context, run event.RunRequest, key string) (event.Response, error) {
+	return call[event.Response](ctx, c, request{
+		method: http.MethodPost, path: api + "/recipes/execute", body: run, header: idempotent(key),
+	})
+}
+
+func idempotent(key string) map[string]string {
+	if key == "" {
+		return nil
+	}
+	return map[string]string{"Idempotency-Key": key}
 }
 
 // Execution is how an execution stands.
@@ -141,9 +151,7 @@ type Grant struct {
 
 // Grant gives a customer credits (operator). With a key, the same call again is the same grant; with "" it is another one.
 func (c *Client) Grant(ctx context.Context, grant Grant, key string) (query.GrantReply, error) {
-	r := request{method: http.MethodPost, path: api + "/credits/grants", body: grant}
-	if key != "" {
-		r.header = map[string]string{"Idempotency-Key": key}
-	}
-	return call[query.GrantReply](ctx, c, r)
+	return call[query.GrantReply](ctx, c, request{
+		method: http.MethodPost, path: api + "/credits/grants", body: grant, header: idempotent(key),
+	})
 }

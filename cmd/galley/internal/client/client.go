@@ -58,17 +58,24 @@ type Place struct {
 
 // Error is the code with everything that the server said.
 func (e *Error) Error() string {
-	text := string(e.Code) + ": " + e.Detail
+	lines := []string{string(e.Code) + ": " + e.Detail}
 	for _, place := range e.Errors {
-		text += "\n  " + place.Path + " " + place.Message
+		lines = append(lines, "  "+place.Path+" "+place.Message)
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // Is reports whether err is a refusal with the code.
 func Is(err error, code problem.Code) bool {
-	var refused *Error
-	return errors.As(err, &refused) && refused.Code == code
+	refused, answered := errors.AsType[*Error](err)
+	return answered && refused.Code == code
+}
+
+// Retryable reports whether the same call may succeed later: the server says so, or it cannot be reached.
+func Retryable(err error) bool {
+	refused, answered := errors.AsType[*Error](err)
+	_, unreachable := errors.AsType[*url.Error](err)
+	return unreachable || answered && refused.Retryable
 }
 
 // request is a call of the API.

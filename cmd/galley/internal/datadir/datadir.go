@@ -75,13 +75,13 @@ func (d Dir) Lock() (release func() error, err error) {
 }
 
 func (d Dir) take(file *os.File) error {
-	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) //nolint:gosec // a file descriptor fits an int
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		holder, err := os.ReadFile(file.Name())
 		if err != nil {
 			return fmt.Errorf("read the lock of the data directory: %w", err)
 		}
-		return fmt.Errorf("%w %s: process %s", ErrInUse, d, bytes.TrimSpace(holder))
+		return fmt.Errorf("%w %s: stop process %s, or choose another directory", ErrInUse, d, bytes.TrimSpace(holder))
 	}
 	if err == nil {
 		err = file.Truncate(0)
@@ -97,7 +97,7 @@ func (d Dir) take(file *os.File) error {
 
 // Read returns the one line that a file of the directory holds, and "" when there is no such file.
 func Read(path string) (string, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // reading the file that the caller names is the purpose
+	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
+	"github.com/galley-engine/galley/cmd/galley/internal/sandbox"
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
@@ -25,9 +27,6 @@ import (
 	"github.com/galley-engine/galley/services/billing"
 	"github.com/galley-engine/galley/services/executor"
 	"github.com/galley-engine/galley/services/ingest"
-
-	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
-	"github.com/galley-engine/galley/cmd/galley/internal/sandbox"
 )
 
 // Config says what runs where. Its values have been validated.
@@ -71,7 +70,10 @@ func (e *Engine) Run(ctx context.Context, then func(ctx context.Context) error) 
 	defer func() { err = errors.Join(err, e.stop()) }()
 	if err := lifecycle.Run(ctx, e.startNATS, e.startDatabase); err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return nil // it was called off
+		}
+		if errors.Is(err, pgserver.ErrNotInstalled) {
+			return lifecycle.Usage(err)
 		}
 		return err
 	}

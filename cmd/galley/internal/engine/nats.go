@@ -62,12 +62,22 @@ type natsLogger struct {
 	fatal atomic.Pointer[string]
 }
 
+// Noticef logs what is no trouble.
 func (l *natsLogger) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
-func (l *natsLogger) Warnf(format string, v ...any)   { l.log.Warn().Msgf(format, v...) }
-func (l *natsLogger) Errorf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
-func (l *natsLogger) Debugf(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
-func (l *natsLogger) Tracef(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
 
+// Warnf logs a warning.
+func (l *natsLogger) Warnf(format string, v ...any) { l.log.Warn().Msgf(format, v...) }
+
+// Errorf logs an error.
+func (l *natsLogger) Errorf(format string, v ...any) { l.log.Error().Msgf(format, v...) }
+
+// Debugf logs what only somebody who looks for a defect of the server wants to know.
+func (l *natsLogger) Debugf(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
+
+// Tracef does, too.
+func (l *natsLogger) Tracef(format string, v ...any) { l.log.Trace().Msgf(format, v...) }
+
+// Fatalf logs the message and keeps the first one.
 func (l *natsLogger) Fatalf(format string, v ...any) {
 	message := fmt.Sprintf(format, v...)
 	l.fatal.CompareAndSwap(nil, &message)

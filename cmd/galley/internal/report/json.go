@@ -54,22 +54,21 @@ func columnsOf(list []map[string]any) []string {
 
 // envelope is the response as JSON. A list that a table has shown is left out.
 func envelope(response event.Response, shown string) string {
-	if shown != "" {
-		var fields map[string]json.RawMessage
-		if json.Unmarshal(response.Data, &fields) == nil {
-			fields[shown] = json.RawMessage(`"` + ellipsis + ` as above"`)
-			if data, err := json.Marshal(fields); err == nil {
-				response.Data = data
-			}
-		}
+	var fields map[string]json.RawMessage
+	if shown != "" && json.Unmarshal(response.Data, &fields) == nil {
+		fields[shown] = json.RawMessage(`"` + ellipsis + ` as above"`)
+		response.Data = encode(fields)
 	}
-	var compact bytes.Buffer
-	encoder := json.NewEncoder(&compact)
+	return layout(encode(response))
+}
+
+// encode leaves <, > and & as they are. Values of these types can always be encoded.
+func encode(value any) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(response); err != nil {
-		return err.Error()
-	}
-	return layout(bytes.TrimSpace(compact.Bytes()))
+	_ = encoder.Encode(value)
+	return bytes.TrimSpace(out.Bytes())
 }
 
 // layout breaks compact JSON into lines. What is inside of an element of a list stays on its line.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,10 +13,9 @@ import (
 	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/colorprofile"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
-
-	"github.com/galley-engine/galley/cmd/galley/internal/client"
 )
 
 // Report writes to one place. What cannot be written is lost: nobody is there to read it.
@@ -25,7 +25,17 @@ type Report struct {
 
 // New makes a Report. Colours are used when w is a terminal that can show them and environ has no NO_COLOR.
 func New(w io.Writer, environ []string) *Report {
-	return &Report{w: colorprofile.NewWriter(w, environ)}
+	return &Report{w: &colorprofile.Writer{Forward: w, Profile: Profile(w, environ)}}
+}
+
+// Profile tells what w can show: colours, on a terminal without them other marks, or nothing but text.
+func Profile(w io.Writer, environ []string) colorprofile.Profile {
+	profile := colorprofile.Detect(w, environ)
+	// Any value counts (https://no-color.org), of which the library takes only those that mean true.
+	if slices.ContainsFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, "NO_COLOR=") && entry != "NO_COLOR=" }) {
+		return min(profile, colorprofile.ASCII)
+	}
+	return profile
 }
 
 // Line writes a line of plain text.
@@ -110,7 +120,10 @@ func (r *Report) steps(steps []event.StepSummary) {
 		rows[i] = []string{step.ID, string(step.Status), milliseconds(step.DurationMS), strconv.Itoa(step.Attempts), step.Credits.String()}
 	}
 	table(r.w, []column{
-		{title: "step"}, {title: "status", style: byStatus}, {title: "time", right: true}, {title: "attempts", right: true},
+		{title: "step"},
+		{title: "status", style: byStatus},
+		{title: "time", right: true},
+		{title: "attempts", right: true},
 		{title: "credits", right: true},
 	}, rows)
 }
@@ -133,8 +146,12 @@ func (r *Report) Ledger(transactions []query.Transaction) {
 		}
 	}
 	table(r.w, []column{
-		{title: "row", right: true, style: quiet}, {title: "time", style: quiet}, {title: "kind"},
-		{title: "amount", right: true, style: bySign}, {title: "balance", right: true}, {title: "reason"},
+		{title: "row", right: true, style: quiet},
+		{title: "time", style: quiet},
+		{title: "kind"},
+		{title: "amount", right: true, style: bySign},
+		{title: "balance", right: true},
+		{title: "reason"},
 		{title: "execution", style: quiet},
 	}, rows)
 }
@@ -148,8 +165,12 @@ func (r *Report) Audit(events []query.AuditEvent) {
 		}
 	}
 	table(r.w, []column{
-		{title: "row", right: true, style: quiet}, {title: "time", style: quiet}, {title: "action"},
-		{title: "outcome", style: byStatus}, {title: "by"}, {title: "resource", style: quiet},
+		{title: "row", right: true, style: quiet},
+		{title: "time", style: quiet},
+		{title: "action"},
+		{title: "outcome", style: byStatus},
+		{title: "by"},
+		{title: "resource", style: quiet},
 	}, rows)
 }
 
@@ -163,8 +184,13 @@ func (r *Report) Executions(executions []client.Execution, more bool) {
 		}
 	}
 	table(r.w, []column{
-		{title: "accepted", style: quiet}, {title: "recipe"}, {title: "version", right: true}, {title: "status", style: byStatus},
-		{title: "time", right: true}, {title: "credits", right: true}, {title: "execution", style: quiet},
+		{title: "accepted", style: quiet},
+		{title: "recipe"},
+		{title: "version", right: true},
+		{title: "status", style: byStatus},
+		{title: "time", right: true},
+		{title: "credits", right: true},
+		{title: "execution", style: quiet},
 	}, rows)
 	if more {
 		fmt.Fprintln(r.w, indent+faint().Render(ellipsis+" and older ones"))

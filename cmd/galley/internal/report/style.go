@@ -15,8 +15,6 @@ func yellow() lipgloss.Style { return lipgloss.NewStyle().Foreground(lipgloss.Ye
 func red() lipgloss.Style    { return lipgloss.NewStyle().Foreground(lipgloss.Red) }
 func cyan() lipgloss.Style   { return lipgloss.NewStyle().Foreground(lipgloss.Cyan) }
 
-func plain(string) lipgloss.Style { return lipgloss.NewStyle() }
-
 // byStatus colours the status of an execution or of a step, and the outcome of an audited action.
 func byStatus(status string) lipgloss.Style {
 	switch status {

@@ -26,7 +26,7 @@ type column struct {
 
 // table writes rows of text under a line of titles, each column as wide as its widest text. Columns without any text are left out.
 func table(w io.Writer, columns []column, rows [][]string) {
-	for i := len(columns) - 1; i >= 0; i-- {
+	for i := range slices.Backward(columns) {
 		if !slices.ContainsFunc(rows, func(row []string) bool { return row[i] != "" }) {
 			columns = slices.Delete(slices.Clone(columns), i, i+1)
 			for r := range rows {
@@ -52,7 +52,7 @@ func table(w io.Writer, columns []column, rows [][]string) {
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, text := range row {
-			if style := columns[i].style; style != nil {
+			if style := columns[i].style; style != nil && text != "" {
 				text = style(text).Render(text)
 			}
 			cells[i] = pad(text, widths[i], columns[i].right)

@@ -93,11 +93,11 @@ func prefix(wildcard string) string {
 // execution reads an event of the journal. Its subject must be the one that galley itself writes: the journal guards no other, so
 // elsewhere the same id could be published twice.
 func (e *Event) execution() (Leaf, error) {
-	execution, kind, err := subject.ParseExecution(e.Subject)
+	execution, kind, number, err := subject.ParseExecution(e.Subject)
 	if err != nil {
 		return Leaf{}, err
 	}
-	if !subject.ValidID(execution.Customer) || !subject.ValidID(execution.ID) || e.Subject != execution.Event(kind) {
+	if !subject.ValidID(execution.Customer) || !subject.ValidID(execution.ID) || e.Subject != execution.Event(kind, number) {
 		return Leaf{}, errors.New("the subject is not that of an execution")
 	}
 	read, err := e.attributes(event.Kind(kind).Type())
@@ -242,7 +242,7 @@ func place(stream string, sequence uint64) string {
 // customer is whose event it is by its subject, "" when that names no possible customer.
 func (e *Event) customer() string {
 	customer, _, _ := strings.Cut(strings.TrimPrefix(e.Subject, prefix(subject.AllActivity)), ".")
-	if execution, _, err := subject.ParseExecution(e.Subject); err == nil {
+	if execution, _, _, err := subject.ParseExecution(e.Subject); err == nil {
 		customer = execution.Customer
 	} else if rest, found := strings.CutPrefix(e.Subject, prefix(subject.AllRejected)); found {
 		customer = rest

@@ -37,7 +37,7 @@ func stored() time.Time { return time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC) }
 func journalEvent(kind event.Kind, data string, headers ...string) leaf.Event {
 	e := leaf.Event{
 		Stream: subject.StreamExecutions, Sequence: 17, Stored: stored(), Data: []byte(data),
-		Subject: subject.Execution{Customer: "cust_001", ID: execution}.Event(string(kind)),
+		Subject: subject.Execution{Customer: "cust_001", ID: execution}.Event(string(kind), ""),
 		Header: nats.Header{
 			event.HeaderID: {execution + "/" + string(kind)}, event.HeaderType: {kind.Type()},
 			event.HeaderTime: {"2026-01-02T03:04:05.12345678Z"}, event.HeaderActor: {"api_key:key_42"},

@@ -110,7 +110,7 @@ func delivered(after uint64, size int) []bus.Message {
 		entry.Header.Set(event.HeaderType, entry.Kind.Type())
 		entry.Header.Set(event.HeaderTime, "2026-01-02T03:04:05.123456Z")
 		messages[i] = bus.Message{
-			Msg:      &message{subject: entry.Execution.Event(string(entry.Kind)), header: entry.Header, data: data},
+			Msg:      &message{subject: entry.Execution.Event(string(entry.Kind), ""), header: entry.Header, data: data},
 			Sequence: sequence,
 		}
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/pkg/postgres"
-	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
@@ -55,18 +54,17 @@ func (w *Writer) Run(ctx context.Context) error {
 func (w *Writer) follow(ctx context.Context) error {
 	return lifecycle.Run(ctx,
 		func(ctx context.Context) error {
-			return w.bus.Follow(ctx, w.tail(subject.StreamExecutions, subject.ExecutionEvents(string(event.Accepted)),
-				subject.ExecutionEvents(string(event.Funded)), subject.ExecutionEvents(string(event.Completed))))
+			return w.bus.Follow(ctx, w.tail(subject.StreamExecutions, subject.ExecutionMilestones))
 		},
 		func(ctx context.Context) error {
-			return w.bus.Follow(ctx, w.tail(subject.StreamActivity))
+			return w.bus.Follow(ctx, w.tail(subject.StreamActivity, ">"))
 		},
 	)
 }
 
-func (w *Writer) tail(stream string, filters ...string) bus.Tail {
+func (w *Writer) tail(stream, filter string) bus.Tail {
 	return bus.Tail{
-		Stream: stream, Name: stream, Filters: filters, Batch: batch,
+		Stream: stream, Name: stream, Filter: filter, Batch: batch,
 		Position: func(ctx context.Context, key string) (uint64, error) {
 			return postgres.Position(ctx, w.pool, query.ServiceAudit, key)
 		},

@@ -60,7 +60,7 @@ func New(deps Deps) *Consumer {
 func (c *Consumer) Run(ctx context.Context) error {
 	return c.Bus.Consume(ctx, bus.Consumer{
 		Stream: subject.StreamExecutions, Durable: query.ServiceBilling, AckWait: c.AckWait, MaxAckPending: maxAckPending, Batch: batch,
-		Filters: []string{subject.ExecutionEvents(string(event.Accepted)), subject.ExecutionEvents(string(event.Completed))},
+		Filters: []string{subject.ExecutionMilestone(string(event.Accepted)), subject.ExecutionMilestone(string(event.Completed))},
 	}, c.handle)
 }
 

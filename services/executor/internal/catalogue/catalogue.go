@@ -119,5 +119,6 @@ func (c *Catalogue) load(ctx context.Context, name string) (*recipe.Recipe, erro
 	if err != nil {
 		return nil, err
 	}
-	return found.(*recipe.Recipe), nil //nolint:forcetypeassert // load is the only one who flies
+	compiled, _ := found.(*recipe.Recipe)
+	return compiled, nil
 }

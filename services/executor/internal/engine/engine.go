@@ -88,8 +88,7 @@ func (e *Engine) Run(ctx context.Context, execution *Execution, from event.Check
 	defer cancel()
 	for r.progress.Next < len(execution.Recipe.Steps) {
 		err := r.advance(ctx)
-		var ended *problem.Error
-		if errors.As(err, &ended) {
+		if ended, ok := errors.AsType[*problem.Error](err); ok {
 			return r.fail(ended)
 		}
 		if err != nil {
@@ -178,8 +177,8 @@ func (r *run) advance(ctx context.Context) error {
 	case outcome.Status == event.StepFailed && (step.OnError == recipe.OnErrorFail || ctx.Err() != nil):
 		return outcome.Error
 	case r.outputs+size(r.progress.State, MaxBytes) > MaxBytes:
-		return tooLarge("state and outputs")
-	case outcome.Status == event.StepSkipped || r.progress.Next == len(r.execution.Recipe.Steps):
+		return tooLarge("the state with all outputs")
+	case !step.Checkpoint || outcome.Status == event.StepSkipped || r.progress.Next == len(r.execution.Recipe.Steps):
 		return nil
 	}
 	return r.checkpoint(func(data []byte) error { return r.journal.Checkpoint(ctx, index, data) })
@@ -218,5 +217,5 @@ func cutOff(ctx context.Context) error {
 }
 
 func tooLarge(what string) *problem.Error {
-	return &problem.Error{Code: problem.StateTooLarge, Message: what + " is over the limit of 512 KiB"}
+	return &problem.Error{Code: problem.StateTooLarge, Message: what + " is larger than 512 KiB"}
 }

@@ -75,19 +75,19 @@ func newEngine(http component.Component) *engine.Engine {
 }
 
 // spec is what follows "spec:" in a recipe, in YAML's flow style or indented by two.
-func compile(t testing.TB, spec string) *recipe.Recipe {
-	t.Helper()
+func compile(tb testing.TB, spec string) *recipe.Recipe {
+	tb.Helper()
 	compiler, err := recipe.NewCompiler()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	document := "apiVersion: galley/v1\nkind: Recipe\nmetadata: {agent: the-hunter, id: discovery}\nspec:\n" + spec
 	compiled, err := compiler.Load([]byte(document))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return compiled
 }
 
-func execution(t testing.TB, spec string) *engine.Execution {
-	t.Helper()
-	compiled := compile(t, spec)
+func execution(tb testing.TB, spec string) *engine.Execution {
+	tb.Helper()
+	compiled := compile(tb, spec)
 	return &engine.Execution{
 		Funding: event.Funding{
 			Debit: event.Debit{Amount: compiled.Quote()},
@@ -227,7 +227,7 @@ func TestOutcomes(t *testing.T) {
     - {id: a, uses: action.http, with: {url: "https://a.example"}, price: 1}
     - {id: b, uses: state.set, with: {x: "${steps.a.output}"}}`,
 			status: event.StatusFailed, data: `null`, charged: "0", ran: 2,
-			errors: []problem.Error{{Code: problem.StateTooLarge, Message: "state and outputs is over the limit of 512 KiB"}},
+			errors: []problem.Error{{Code: problem.StateTooLarge, Message: "the state with all outputs is larger than 512 KiB"}},
 			events: []string{"started", "step/0"},
 		},
 		{
@@ -236,7 +236,7 @@ func TestOutcomes(t *testing.T) {
   steps: [{id: a, uses: action.http, with: {url: "https://a.example"}, price: 1}]
   result: ["${steps.a.output}", "${steps.a.output}", "${steps.a.output}"]`,
 			status: event.StatusFailed, data: `null`, charged: "0", ran: 1,
-			errors: []problem.Error{{Code: problem.StateTooLarge, Message: "the response is over the limit of 512 KiB"}},
+			errors: []problem.Error{{Code: problem.StateTooLarge, Message: "the response is larger than 512 KiB"}},
 			events: []string{"started"},
 		},
 		{

@@ -127,7 +127,8 @@ func (r *run) checkOutput(data any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &violations):
-		return &problem.Error{Code: problem.OutputInvalid, Message: "the result does not fit the recipe's output schema: " + violations[:1].Error()}
+		message := "the result does not fit the recipe's output schema: " + violations[:1].Error()
+		return &problem.Error{Code: problem.OutputInvalid, Message: message}
 	}
 	return fmt.Errorf("check the result: %w", err)
 }

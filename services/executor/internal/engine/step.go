@@ -98,7 +98,9 @@ func (r *run) mayAct(ctx context.Context) error {
 
 // attempt calls the component once, at most for the step's time-out. A component without an effect outside the process has nothing
 // to wait for, and is spared the timer.
-func (r *run) attempt(ctx context.Context, step *recipe.Step, runner component.Component, call *component.Call) (result component.Result, err error) {
+func (r *run) attempt(
+	ctx context.Context, step *recipe.Step, runner component.Component, call *component.Call,
+) (result component.Result, err error) {
 	if step.Kind.Effect() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, step.Timeout, errStepTimeout)
@@ -129,8 +131,7 @@ func (r *run) judge(step *recipe.Step, attempt int, err error) (failed *problem.
 		return failed, 0, false
 	}
 	delay = pause(step.Retry, attempt)
-	var asked *component.DelayError
-	if errors.As(err, &asked) {
+	if asked, ok := errors.AsType[*component.DelayError](err); ok {
 		delay = max(delay, min(asked.After, step.Retry.Max))
 	}
 	return failed, delay, r.clock().Add(delay).Before(r.deadline)
@@ -154,7 +155,7 @@ func (r *run) evaluation(ctx context.Context, err error) error {
 	var failed *recipe.EvalError
 	switch {
 	case errors.As(err, &failed):
-		return &problem.Error{Code: problem.Code(failed.Code), Message: failed.Path + ": " + failed.Message}
+		return &problem.Error{Code: failed.Code, Message: failed.Path + ": " + failed.Message}
 	case ctx.Err() != nil:
 		return cutOff(ctx)
 	}

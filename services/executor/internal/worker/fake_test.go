@@ -4,8 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"maps"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,10 +51,10 @@ func load(t require.TestingT, compiler *recipe.Compiler, spec string) *recipe.Re
 	return compiled
 }
 
-func newCompiler(t testing.TB) *recipe.Compiler {
-	t.Helper()
+func newCompiler(tb testing.TB) *recipe.Compiler {
+	tb.Helper()
 	compiler, err := recipe.NewCompiler()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return compiler
 }
 
@@ -79,7 +80,7 @@ func newStore(t require.TestingT, debit int64) *store {
 	require.NoError(t, err)
 	header := nats.Header{
 		event.HeaderAgent: {"the-hunter"}, event.HeaderRecipe: {"discovery"}, event.HeaderVersion: {"1"},
-		event.HeaderReply: {"_INBOX.1"}, event.HeaderTraceParent: {"00-trace"}, event.HeaderCredits: {fmt.Sprint(debit)},
+		event.HeaderReply: {"_INBOX.1"}, event.HeaderTraceParent: {"00-trace"}, event.HeaderCredits: {strconv.FormatInt(debit, 10)},
 	}
 	s.records = []journal.Record{
 		{Execution: s.execution, Kind: event.Accepted, Sequence: 1, Header: nats.Header{event.HeaderID: {"e1/accepted"}}},
@@ -103,10 +104,7 @@ func (s *store) append(entry *journal.Entry) journal.Result {
 	default:
 		return journal.Result{Err: &journal.MovedError{ID: entry.ID(), Last: last}}
 	}
-	header := nats.Header{}
-	for name, values := range entry.Header {
-		header[name] = values
-	}
+	header := maps.Clone(entry.Header)
 	header.Set(event.HeaderID, entry.ID())
 	record := journal.Record{
 		Execution: entry.Execution, Kind: entry.Kind, Sequence: last.Sequence + 1, Header: header, Data: entry.Data,

@@ -83,20 +83,27 @@ func (h *holdings) drop(held *holding) jetstream.Msg {
 func (h *holdings) check(held *holding) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.clock().Sub(held.since) >= h.ackWait {
+	if h.lost(held) {
 		return errNotHeld
 	}
 	return nil
 }
 
-// beat sends a heartbeat for everything held. flush waits until the server has had them all.
+func (h *holdings) lost(held *holding) bool {
+	return h.clock().Sub(held.since) >= h.ackWait
+}
+
+// beat sends a heartbeat for everything held. flush waits until the server has had them all. What is lost stays lost, until it is
+// delivered to this process again: a heartbeat would only keep it from the next worker, should the one that has it now die.
 func (h *holdings) beat(connected func() bool, flush func() error) {
 	started := h.clock()
 	h.mu.Lock()
 	h.bound = h.mark
 	beaten := make(map[*holding]jetstream.Msg, len(h.bySequence))
 	for _, held := range h.bySequence {
-		beaten[held] = held.message
+		if !h.lost(held) {
+			beaten[held] = held.message
+		}
 	}
 	h.mu.Unlock()
 
@@ -114,7 +121,7 @@ func (h *holdings) beat(connected func() bool, flush func() error) {
 		h.mark = started
 	}
 	for held := range beaten {
-		if arrived && held.since.Before(started) {
+		if arrived && !h.lost(held) && held.since.Before(started) {
 			held.since = started
 		}
 	}

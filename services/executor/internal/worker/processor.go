@@ -33,19 +33,19 @@ type Recipes interface {
 }
 
 // verdict is what becomes of a delivery.
-type verdict int
+type verdict string
 
 const (
 	// done: the execution has ended.
-	done verdict = iota
+	done verdict = "done"
 	// handOver: another worker should go on at once.
-	handOver
+	handOver verdict = "hand over"
 	// later: something that this worker needs does not answer.
-	later
+	later verdict = "later"
 	// leave: another worker has the execution, or will get it when AckWait has passed.
-	leave
+	leave verdict = "leave"
 	// dead: the message can never be processed.
-	dead
+	dead verdict = "dead"
 )
 
 // processor takes one delivery of a funded event through to its verdict.

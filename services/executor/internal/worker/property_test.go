@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,6 +117,11 @@ func (w *world) effect(a *actor, c *component.Call) (component.Result, error) {
 	require.Equal(w.t, "e1/"+c.Step, c.IdempotencyKey())
 	require.NotEqual(w.t, event.Completed, w.store.last().Kind, "an effect after the end")
 	require.LessOrEqual(w.t, w.store.checkpoint().Next, index, "step %d runs although its outcome is durable: %s", index, w.store.names())
+	for i, earlier := range w.plan[:index] {
+		if earlier.http && !earlier.skipped {
+			require.Greater(w.t, w.store.checkpoint().Next, i, "step %d runs before step %d is durable: %s", index, i, w.store.names())
+		}
+	}
 	if c.Attempt == 1 {
 		w.effects[index]++
 	}
@@ -223,7 +229,7 @@ func TestExecutionSurvivesEverything(t *testing.T) {
 		status, credits := expected(plan)
 		require.Equal(t, status, response.Status)
 		require.EqualValues(t, credits*1_000_000, response.Metadata.CreditsConsumed)
-		require.Equal(t, fmt.Sprint(credits*1_000_000), last.Header.Get(event.HeaderCredits))
+		require.Equal(t, strconv.Itoa(credits*1_000_000), last.Header.Get(event.HeaderCredits))
 		require.Equal(t, string(status), last.Header.Get(event.HeaderStatus))
 		if status != event.StatusFailed {
 			require.Len(t, response.Metadata.Steps, len(plan))

@@ -82,7 +82,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	heart.Go(func() { w.beat(stopped) })
 
 	err := w.bus.Consume(ctx, bus.Consumer{
-		Stream: subject.StreamExecutions, Durable: Durable, Filters: []string{subject.ExecutionEvents(string(event.Funded))},
+		Stream: subject.StreamExecutions, Durable: Durable, Filters: []string{subject.ExecutionMilestone(string(event.Funded))},
 		AckWait: w.settings.AckWait, MaxAckPending: cap(w.queue), Batch: w.settings.Concurrency,
 	}, w.take)
 
@@ -130,25 +130,25 @@ func (w *Worker) turn(ctx, work context.Context, held *holding) {
 	if lost := w.held.check(held); lost != nil && (outcome == handOver || outcome == later) {
 		outcome, reason = leave, lost // to give back what somebody else has would only bring in a third
 	}
-	w.settle(held, outcome, reason)
+	w.settle(work, held, outcome, reason)
 }
 
-func (w *Worker) settle(held *holding, outcome verdict, reason error) {
+func (w *Worker) settle(ctx context.Context, held *holding, outcome verdict, reason error) {
 	message := w.held.drop(held)
-	log := w.log.With().Str("execution", held.record.Execution.ID).Int("deliveries", held.deliveries).AnErr("reason", reason).Logger()
+	if outcome != done {
+		w.log.Info().Str("execution", held.record.Execution.ID).Int("deliveries", held.deliveries).AnErr("reason", reason).
+			Str("verdict", string(outcome)).Msg("execution not finished by this worker")
+	}
 	switch outcome {
 	case done:
 		w.report(message.Ack(), &held.record)
 	case handOver:
-		log.Info().Msg("execution handed over")
 		w.report(message.Nak(), &held.record)
 	case later:
-		log.Warn().Msg("execution put off")
 		w.report(message.NakWithDelay(laterDelay), &held.record)
 	case leave:
-		log.Info().Msg("execution left to another worker")
 	case dead:
-		w.bus.DeadLetter(context.Background(), message, reason)
+		w.bus.DeadLetter(ctx, message, reason)
 	}
 }
 

@@ -96,8 +96,8 @@ func command(input string) accept.Command {
 // finish ends every execution as soon as it is accepted, as the executor would; silently when it does not reply.
 func (f *fixture) finish(t *testing.T, answer bool) {
 	t.Helper()
-	subscription, err := f.bus.Conn.Subscribe(subject.ExecutionEvents(string(event.Accepted)), func(message *nats.Msg) {
-		execution, _, err := subject.ParseExecution(message.Subject)
+	subscription, err := f.bus.Conn.Subscribe(subject.ExecutionMilestone(string(event.Accepted)), func(message *nats.Msg) {
+		execution, _, _, err := subject.ParseExecution(message.Subject)
 		if err != nil {
 			return
 		}

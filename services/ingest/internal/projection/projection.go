@@ -50,9 +50,7 @@ func (p *Projection) Run(ctx context.Context) error {
 	return postgres.Lead(ctx, p.pool, lockID, report, func(ctx context.Context) error {
 		return p.bus.Follow(ctx, bus.Tail{
 			Stream: subject.StreamExecutions, Name: name, Batch: batch, Linger: linger,
-			Filters: []string{
-				subject.ExecutionEvents(string(event.Accepted)), subject.ExecutionEvents(string(event.Completed)),
-			},
+			Filter: subject.ExecutionMilestones,
 			Position: func(ctx context.Context, key string) (uint64, error) {
 				return postgres.Position(ctx, p.pool, schema, key)
 			},
@@ -65,7 +63,7 @@ func (p *Projection) apply(ctx context.Context, after bus.Place, messages []bus.
 	changes := newChanges(len(messages))
 	for _, message := range messages {
 		record, _, err := journal.Decode(message)
-		if err == nil {
+		if err == nil && record.Kind != event.Funded {
 			err = changes.add(&record)
 		}
 		if err != nil {
@@ -225,7 +223,7 @@ func oldestAccepted(ctx context.Context, messages *bus.Bus) (oldest time.Time, f
 		return time.Time{}, false, fmt.Errorf("look up the journal: %w", err)
 	}
 	first, err := stream.GetMsg(ctx, stream.CachedInfo().State.FirstSeq,
-		jetstream.WithGetMsgSubject(subject.ExecutionEvents(string(event.Accepted))))
+		jetstream.WithGetMsgSubject(subject.ExecutionMilestone(string(event.Accepted))))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return time.Time{}, false, nil
 	}

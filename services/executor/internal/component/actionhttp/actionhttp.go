@@ -125,7 +125,7 @@ func checkRedirect(request *http.Request, via []*http.Request) error {
 				kept[http.CanonicalHeaderKey(name)] = values
 			}
 		}
-		request.Header = kept
+		request.Header = kept //nolint:gosec // it takes away what the client has copied
 	}
 	return nil
 }

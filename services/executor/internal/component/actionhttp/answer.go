@@ -65,7 +65,7 @@ func (c *Component) refused(response *http.Response) error {
 // retryAfter reads seconds or a date; 0 is neither.
 func (c *Component) retryAfter(value string) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second //nolint:gosec // 31 bits
+		return time.Duration(seconds) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return date.Sub(c.clock())

@@ -26,7 +26,7 @@ func (a AllowedHosts) Validate() error {
 	for _, pair := range a {
 		host, port, err := net.SplitHostPort(pair)
 		number, portErr := strconv.ParseUint(port, 10, 16)
-		if err != nil || portErr != nil || host == "" || number == 0 {
+		if err != nil || portErr != nil || host == "" || strings.ContainsAny(host, " /") || number == 0 {
 			problems = append(problems, fmt.Errorf("%q is not host:port, such as 127.0.0.1:8001", pair))
 		}
 	}
