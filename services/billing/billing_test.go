@@ -62,8 +62,10 @@ func start(t *testing.T, url string) (*bus.Bus, *billing.Service) {
 func awaitConsumer(t *testing.T, client *bus.Bus) {
 	t.Helper()
 	assert.Eventually(t, func() bool {
-		_, err := client.JS.Consumer(context.WithoutCancel(t.Context()), subject.StreamExecutions, query.ServiceBilling)
-		return err == nil
+		ctx := context.WithoutCancel(t.Context())
+		_, accepted := client.JS.Consumer(ctx, subject.StreamExecutions, query.ServiceBilling+"-accepted")
+		_, completed := client.JS.Consumer(ctx, subject.StreamExecutions, query.ServiceBilling+"-completed")
+		return accepted == nil && completed == nil
 	}, patience, 5*time.Millisecond)
 }
 

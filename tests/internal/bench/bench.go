@@ -275,8 +275,8 @@ func (b *bench) await(ctx context.Context, rows int64) error {
 	}
 }
 
-// journalEnd is the sequence of the last event that the projection reads. The audit log has it, so it is the journal's last but for
-// nothing: the last event of a journal is completed.
+// journalEnd is the sequence of the journal's last event. Once everything has ended that is a completed event, which the projection
+// reads.
 func (b *bench) journalEnd(ctx context.Context) (uint64, error) {
 	stream, err := b.js.Stream(ctx, subject.StreamExecutions)
 	if err != nil {
@@ -285,18 +285,30 @@ func (b *bench) journalEnd(ctx context.Context) (uint64, error) {
 	return stream.CachedInfo().State.LastSeq, nil
 }
 
-// verify makes sure that what was measured did happen.
+// verify makes sure that what was measured did happen. Projection and audit log may be a little behind the last answers.
 func (b *bench) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var executions, successes, rows int64
-	err := b.database.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE status = 'success'),
-		(SELECT count(*) FROM audit.events WHERE resource_type = 'execution') FROM ingest.executions`).Scan(&executions, &successes, &rows)
-	if err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
-	if successes != executions || rows != auditRows*executions {
-		return fmt.Errorf("verify: %d executions, %d of them successful, %d audit rows", executions, successes, rows)
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		var executions, ended, successes, rows int64
+		err := b.database.QueryRow(ctx, `SELECT count(*), count(completed_at), count(*) FILTER (WHERE status = 'success'),
+			(SELECT count(*) FROM audit.events WHERE resource_type = 'execution') FROM ingest.executions`).Scan(&executions, &ended, &successes, &rows)
+		if err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		if ended != successes {
+			return fmt.Errorf("verify: %d of %d executions were successful", successes, ended)
+		}
+		if ended == executions && rows == auditRows*executions {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("verify: %d executions, %d ended, %d audit rows: %w", executions, ended, rows, ctx.Err())
+		case <-ticker.C:
+		}
 	}
 	if output, err := b.installation.Reconcile(ctx); err != nil {
 		return fmt.Errorf("verify: reconcile: %w: %s", err, output)

@@ -171,12 +171,13 @@ func (s *site) awaitBalance(t *testing.T, want credit.Micro) {
 func (s *site) awaitAcked(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		durable, err := s.bus.JS.Consumer(t.Context(), subject.StreamExecutions, "billing")
-		if err != nil {
-			return false
+		for _, name := range []string{"billing-accepted", "billing-completed"} {
+			durable, err := s.bus.JS.Consumer(t.Context(), subject.StreamExecutions, name)
+			if err != nil || durable.CachedInfo().NumPending > 0 || durable.CachedInfo().NumAckPending > 0 {
+				return false
+			}
 		}
-		info := durable.CachedInfo()
-		return info.NumPending == 0 && info.NumAckPending == 0
+		return true
 	}, patience, 2*time.Millisecond, "messages are not acknowledged")
 }
 
