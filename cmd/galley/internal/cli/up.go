@@ -24,6 +24,7 @@ import (
 	"github.com/galley-engine/galley/cmd/galley/internal/report"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/services/ingest"
 )
 
@@ -75,6 +76,7 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if err != nil {
 		return fmt.Errorf("make the operator's key: %w", err)
 	}
+	process.TuneGC(app.Environ)
 	started := clock.System()
 	app.report.Heading("galley", string(dir))
 	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -29,9 +30,10 @@ const (
 	redelivery = time.Second
 )
 
-// Journal appends events; a *journal.Journal.
+// Journal appends events and answers callers; a *journal.Journal.
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
+	Reply(header nats.Header, data []byte) error
 }
 
 // Deps is what a Consumer works with.
@@ -146,16 +148,16 @@ func (c *Consumer) settled(m *message, charge *ledger.Charge) {
 // appended does what is left to do for a message after the append of its next event. It returns an error when that has to be
 // tried again.
 func (c *Consumer) appended(m *message, entry *journal.Entry, result journal.Result) error {
-	response, ended := entry.Data, entry.Kind == event.Completed
+	header, response, ended := entry.Header, entry.Data, entry.Kind == event.Completed
 	if moved, ok := errors.AsType[*journal.MovedError](result.Err); ok {
 		// An earlier delivery came this far and may have died before it answered the caller; or the execution was cancelled.
-		response, ended = moved.Last.Data, ended && moved.Last.Kind == event.Completed
+		header, response, ended = moved.Last.Header, moved.Last.Data, ended && moved.Last.Kind == event.Completed
 	} else if result.Err != nil {
 		again(m)
 		return result.Err
 	}
-	if reply := m.record.Header.Get(event.HeaderReply); ended && reply != "" {
-		if err := c.Bus.Conn.Publish(reply, response); err != nil {
+	if ended {
+		if err := c.Journal.Reply(header, response); err != nil {
 			c.Logger.Debug().Err(err).Str("execution", m.record.Execution.ID).Msg("caller not answered, the journal has the response")
 		}
 	}

@@ -151,6 +151,7 @@ func TestFailsBetweenCommitAndAcknowledgement(t *testing.T) {
 			completed := site.await(t, refused, event.Completed)
 			answered, err := inbox.NextMsg(patience)
 			require.NoError(t, err)
+			assert.Equal(t, string(problem.InsufficientCredits), answered.Header.Get(event.HeaderCode))
 			assert.Equal(t, completed.Data, answered.Data, "the caller gets the response of the journal, whoever appended it")
 
 			site.awaitAcked(t)
@@ -162,7 +163,10 @@ func TestFailsBetweenCommitAndAcknowledgement(t *testing.T) {
 }
 
 // blocked is a journal whose first append does not return before the test lets it, and then fails.
-type blocked struct{ reached, release chan struct{} }
+type blocked struct {
+	*journal.Journal
+	reached, release chan struct{}
+}
 
 func (b *blocked) Append(_ context.Context, entries ...journal.Entry) []journal.Result {
 	close(b.reached)
