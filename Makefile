@@ -3,7 +3,11 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
+# Without cgo no C compiler is needed, and programs and tests share what is compiled.
+export CGO_ENABLED := 0
+
 MODULES := $(patsubst %/go.mod,%,$(wildcard */go.mod */*/go.mod))
+CODE    := $(filter-out tools,$(MODULES))
 TOOLS   := $(CURDIR)/.tools/bin
 
 .PHONY: help
@@ -20,7 +24,7 @@ demo: build postgres ## the same in a temporary directory, once, and clean up
 
 .PHONY: build
 build: go ## build bin/galley
-	@CGO_ENABLED=0 go build -trimpath -o bin/galley ./cmd/galley
+	@go build -o bin/galley ./cmd/galley
 
 .PHONY: test
 test: go postgres ## the tests of every module
@@ -28,11 +32,11 @@ test: go postgres ## the tests of every module
 
 .PHONY: race
 race: go postgres ## the tests of every module under the race detector
-	go test -race work
+	CGO_ENABLED=1 go test -race work
 
 .PHONY: lint
 lint: tools ## lint every module
-	$(TOOLS)/golangci-lint run $(patsubst %,./%/...,$(filter-out tools,$(MODULES)))
+	$(TOOLS)/golangci-lint run $(patsubst %,./%/...,$(CODE))
 
 .PHONY: bench
 bench: go postgres ## measure throughput and latency
@@ -43,15 +47,16 @@ chaos: go postgres ## kill -9 everything under load, many times, and check that 
 	go run ./tests/cmd/chaos $(ARGS)
 
 .PHONY: check
-check: go ## build every module alone, with a tidy go.mod
-	@set -e; for module in $(MODULES); do \
+check: go ## build and vet every module alone, and see that its go.mod is tidy
+	@set -e; for module in $(CODE); do \
 		echo "$$module"; \
-		(cd $$module && GOWORK=off go build ./... && GOWORK=off go mod tidy -diff); \
+		(cd $$module && GOWORK=off go build ./... && GOWORK=off go vet ./...); \
 	done
+	@set -e; for module in $(MODULES); do (cd $$module && GOWORK=off go mod tidy -diff); done
 
 .PHONY: cross
 cross: go ## build for macOS, to see that it compiles there
-	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/galley
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/galley
 
 .PHONY: tidy
 tidy: go ## tidy every go.mod

@@ -9,6 +9,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -230,9 +231,7 @@ func compareFields(t *testing.T, path string, schema *jsonschema.Schema, of refl
 func members(schema *jsonschema.Schema) (properties map[string]*jsonschema.Schema, required []string) {
 	properties = map[string]*jsonschema.Schema{}
 	for _, part := range parts(schema) {
-		for name, property := range part.Properties {
-			properties[name] = property
-		}
+		maps.Copy(properties, part.Properties)
 		required = append(required, part.Required...)
 	}
 	return properties, required

@@ -32,7 +32,7 @@ func disturb(t *testing.T, mode harness.Mode, how func(ctx context.Context, inst
 	t.Helper()
 	start := *seed
 	if start == 0 {
-		start = rand.Uint64()
+		start = rand.Uint64() //nolint:gosec // any seed will do
 	}
 	var progress strings.Builder
 	report, err := crash.Run(t.Context(), crash.Config{
@@ -66,7 +66,7 @@ func TestPostgresStops(t *testing.T) {
 			}
 			awaitUnready(ctx, t, installation, "postgres")
 			<-time.After(*outage)
-			return installation.Start(harness.Postgres)
+			return installation.Start(ctx, harness.Postgres)
 		})
 	})
 	t.Run("frozen", func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestNATSRestarts(t *testing.T) {
 		}
 		awaitUnready(ctx, t, installation, "nats")
 		<-time.After(*outage / 2)
-		return installation.Start(harness.NATS)
+		return installation.Start(ctx, harness.NATS)
 	})
 }
 

@@ -241,7 +241,7 @@ func testInvalidRecipes(t *testing.T, s *scene) {
 	const head = "apiVersion: galley/v1\nkind: Recipe\nmetadata: {agent: tester, id: bad}\nspec:\n"
 	tests := map[string]struct{ spec, path string }{
 		"unknown kind":       {"  steps: [{id: a, uses: magic.wand, with: {}}]", "/spec/steps/0/uses"},
-		"unknown field":      {"  steps: [{id: a, uses: state.set, wiht: {}, with: {}}]", "/spec/steps/0/wiht"},
+		"unknown field":      {"  steps: [{id: a, uses: state.set, within: {}, with: {}}]", "/spec/steps/0/within"},
 		"unknown reference":  {"  steps: [{id: a, uses: state.set, with: {x: \"${steps.b.output}\"}}]", "/spec/steps/0/with/x"},
 		"wrong expression":   {"  steps: [{id: a, uses: state.set, with: {x: \"${1 +}\"}}]", "/spec/steps/0/with/x"},
 		"id with a dot":      {"  steps: [{id: a.b, uses: state.set, with: {}}]", "/spec/steps/0/id"},

@@ -56,6 +56,9 @@ func testPartial(t *testing.T, s *scene) {
 	require.Equal(t, "UPSTREAM_4XX", string(response.Errors[0].Code))
 	require.Equal(t, "missing", response.Errors[0].Step)
 	require.Equal(t, 1, response.Errors[0].Attempt)
+	require.Equal(t, []event.Kind{
+		event.Accepted, event.Funded, event.Started, event.Step, event.Step, event.Step, event.Completed,
+	}, kinds(s.journal(t, response.ExecutionID)), "each effect is durable before the next; completed carries the last one")
 	key := response.ExecutionID + "/echoed"
 	require.Contains(t, string(response.Data), `"key":"`+key+`"`, "the outside world gets a stable idempotency key")
 	require.Contains(t, string(response.Data), `"q":["a b&c"]`)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/tests/internal/harness"
 )
@@ -119,7 +120,7 @@ func testMoney(t *testing.T, s *scene) {
 	})
 	balance := s.balance(t)
 	require.Equal(t, plenty-greetPrice, balance, "what failed is given back")
-	sum := rows[0].Amount - rows[0].Amount
+	var sum credit.Micro
 	for n, row := range rows {
 		require.Equal(t, s.customer, row.CustomerID)
 		sum += row.Amount

@@ -53,7 +53,7 @@ func TestFirstBoot(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, installation.Stop(harness.Galley), "SIGTERM stops everything, exit code 0")
 	require.ErrorIs(t, syscall.Kill(postmaster, 0), syscall.ESRCH, "no orphan is left")
-	require.NoError(t, installation.Start(harness.Galley))
+	require.NoError(t, installation.Start(t.Context(), harness.Galley))
 	require.NoError(t, installation.AwaitReady(t.Context()))
 	eventually(t, "the data is there again, and the example was not run again", func() bool { return len(listed(t, &demo)) == 4 })
 }

@@ -97,7 +97,7 @@ type bench struct {
 // Run starts `galley up` in a process of its own and measures it.
 func Run(ctx context.Context, config Config) (_ Result, err error) {
 	b := &bench{Config: config}
-	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() { err = errors.Join(err, b.close(context.WithoutCancel(ctx))) }()
 	if err := b.open(ctx); err != nil {
 		return Result{}, err
 	}
@@ -157,10 +157,10 @@ func (b *bench) open(ctx context.Context) (err error) {
 	return err
 }
 
-func (b *bench) close() error {
+func (b *bench) close(ctx context.Context) error {
 	var problems []error
 	if b.database != nil {
-		problems = append(problems, b.database.Close(context.Background()))
+		problems = append(problems, b.database.Close(ctx))
 	}
 	if b.conn != nil {
 		b.conn.Close()

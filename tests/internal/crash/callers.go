@@ -51,8 +51,8 @@ const (
 )
 
 func (c *callers) pick() (order, *harness.Client) {
-	customer := c.names[rand.IntN(len(c.names))] //nolint:gosec // any will do
-	recipe := c.recipes[rand.IntN(len(c.recipes))]
+	customer := c.names[rand.IntN(len(c.names))]   //nolint:gosec // any will do
+	recipe := c.recipes[rand.IntN(len(c.recipes))] //nolint:gosec // any will do
 	return order{Marker: uuid.NewString(), Customer: customer, Recipe: recipe}, c.clients[customer]
 }
 

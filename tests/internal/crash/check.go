@@ -17,14 +17,6 @@ type Violation struct {
 	Execution *inspect.Execution
 }
 
-// String is the violation as a person reads it.
-func (v Violation) String() string {
-	if v.Execution == nil {
-		return v.Err.Error()
-	}
-	return v.Err.Error() + "\n" + v.Execution.String()
-}
-
 // compareOrders checks what the callers saw against the journal: each order is one execution, and ended as the caller was told.
 func compareOrders(orders []order, journal inspect.Journal) []Violation {
 	var violations []Violation

@@ -2,7 +2,6 @@ package crash
 
 import (
 	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -16,7 +15,8 @@ import (
 // begin is when the first event of every journal here was stored; the others follow one second apart.
 var begin = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant in all but name
 
-func journalOf(t *testing.T, marker string, events ...any) inspect.Journal {
+// journalOf is the journal of one execution e of the order m, with these events after accepted.
+func journalOf(t *testing.T, events ...any) inspect.Journal {
 	t.Helper()
 	execution := &inspect.Execution{Execution: subject.Execution{Customer: "c", ID: "e"}}
 	add := func(kind event.Kind, data any) {
@@ -27,7 +27,7 @@ func journalOf(t *testing.T, marker string, events ...any) inspect.Journal {
 			Sequence: uint64(n + 1), Kind: kind, Stored: begin.Add(time.Duration(n) * time.Second), Data: text,
 		})
 	}
-	add(event.Accepted, event.Request{ExecutionID: "e", Input: json.RawMessage(fmt.Sprintf(`{"marker":%q}`, marker))})
+	add(event.Accepted, event.Request{ExecutionID: "e", Input: json.RawMessage(`{"marker":"m"}`)})
 	for _, data := range events {
 		switch data := data.(type) {
 		case event.Response:
@@ -69,8 +69,8 @@ func at(seconds ...float64) []time.Time {
 
 func TestCompareCalls(t *testing.T) {
 	t.Parallel()
-	plain := journalOf(t, "m", checkpoint(1, "a"), response("a", "b"))        // a durable at 1 s, b at 2 s
-	taken := journalOf(t, "m", checkpoint(2), checkpoint(1, "a"), response()) // taken over at 1 s, a durable at 2 s
+	plain := journalOf(t, checkpoint(1, "a"), response("a", "b"))        // a durable at 1 s, b at 2 s
+	taken := journalOf(t, checkpoint(2), checkpoint(1, "a"), response()) // taken over at 1 s, a durable at 2 s
 	tests := map[string]struct {
 		journal inspect.Journal
 		calls   map[string][]time.Time
@@ -96,7 +96,7 @@ func TestCompareCalls(t *testing.T) {
 
 func TestCompareOrders(t *testing.T) {
 	t.Parallel()
-	journal := journalOf(t, "m", response())
+	journal := journalOf(t, response())
 	completed := journal["e"].Last(event.Completed).Data
 	tests := map[string]struct {
 		orders []order
@@ -115,7 +115,7 @@ func TestCompareOrders(t *testing.T) {
 			require.Len(t, compareOrders(test.orders, journal), test.wrong)
 		})
 	}
-	twice := journalOf(t, "m", response())
+	twice := journalOf(t, response())
 	other := *twice["e"]
 	other.ID = "f"
 	twice["f"] = &other

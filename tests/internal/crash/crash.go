@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -173,7 +174,7 @@ func (s *scene) kill(ctx context.Context) error {
 		if !sleep(ctx, s.upTo(downtime)) {
 			return ctx.Err()
 		}
-		if err := s.installation.Start(victim); err != nil {
+		if err := s.installation.Start(ctx, victim); err != nil {
 			return err
 		}
 		// Half of the time the next process dies before this one is back.
@@ -220,16 +221,13 @@ func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoveryLimit)
 	defer cancel()
 	var journal inspect.Journal
-	state := "nothing is known"
 	for {
-		settled, now, err := s.settled(ctx, &journal)
+		settled, state, err := s.settled(ctx, &journal)
 		if settled {
 			return journal, nil
 		}
-		if err == nil {
-			state = now
-		} else {
-			state = now + ": " + err.Error()
+		if err != nil {
+			state += ": " + err.Error()
 		}
 		if !sleep(ctx, 250*time.Millisecond) {
 			for _, execution := range journal {
@@ -238,7 +236,7 @@ func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 					break
 				}
 			}
-			return nil, fmt.Errorf("galley does not come to rest: %s\n%s", state, s.consumers())
+			return nil, fmt.Errorf("galley does not come to rest: %s\n%s", state, s.consumers(context.WithoutCancel(ctx)))
 		}
 	}
 }
@@ -268,20 +266,21 @@ func (s *scene) settled(ctx context.Context, journal *inspect.Journal) (settled 
 }
 
 // consumers says how far each consumer of the journal is, for a person who looks for what is stuck.
-func (s *scene) consumers() string {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+func (s *scene) consumers(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
 	stream, err := s.callers.js.Stream(ctx, subject.StreamExecutions)
 	if err != nil {
 		return err.Error()
 	}
-	text := fmt.Sprintf("journal: %+v\n", stream.CachedInfo().State)
+	var text strings.Builder
+	fmt.Fprintf(&text, "journal: %+v\n", stream.CachedInfo().State)
 	list := stream.ListConsumers(ctx)
 	for info := range list.Info() {
-		text += fmt.Sprintf("consumer %s %v: delivered %+v, ack floor %+v, %d not acknowledged, %d redelivered, %d pending, %d waiting\n", info.Name,
+		fmt.Fprintf(&text, "consumer %s %v: delivered %+v, ack floor %+v, %d not acknowledged, %d redelivered, %d pending, %d waiting\n", info.Name,
 			info.Config.FilterSubjects, info.Delivered, info.AckFloor, info.NumAckPending, info.NumRedelivered, info.NumPending, info.NumWaiting)
 	}
-	return text
+	return text.String()
 }
 
 func (s *scene) waiting(ctx context.Context) (uint64, error) {
@@ -353,16 +352,37 @@ func (r *Report) Print(out io.Writer) {
 		return
 	}
 	fmt.Fprintf(out, "  %d VIOLATIONS\n", len(r.Violations))
-	const shown = 20
-	for _, violation := range r.Violations[:min(shown, len(r.Violations))] {
-		fmt.Fprintf(out, "- %s\n", violation)
+	var general []error
+	byExecution := map[*inspect.Execution][]error{}
+	for _, violation := range r.Violations {
+		if violation.Execution == nil {
+			general = append(general, violation.Err)
+			continue
+		}
+		byExecution[violation.Execution] = append(byExecution[violation.Execution], violation.Err)
+	}
+	const shown = 10
+	list(out, general[:min(shown, len(general))])
+	rest := shown
+	for execution, errs := range byExecution {
+		if rest--; rest < 0 {
+			break
+		}
+		list(out, errs)
+		fmt.Fprintln(out, execution)
+	}
+}
+
+func list(out io.Writer, errs []error) {
+	for _, err := range errs {
+		fmt.Fprintf(out, "- %v\n", err)
 	}
 }
 
 func counts(numbers map[string]int) string {
-	text := ""
+	parts := make([]string, 0, len(numbers))
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {
-		text += fmt.Sprintf("%s %d  ", name, numbers[name])
+		parts = append(parts, fmt.Sprintf("%s %d", name, numbers[name]))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }

@@ -36,7 +36,7 @@ func Needs(mode Mode) []string {
 // Binaries is a temporary directory with freshly built programs.
 type Binaries struct{ dir string }
 
-// Build compiles the named programs, each module by itself, as it is shipped.
+// Build compiles the named programs, each module by itself.
 func Build(ctx context.Context, names ...string) (_ *Binaries, err error) {
 	root, err := repository.Root()
 	if err != nil {

@@ -78,7 +78,7 @@ func signalAll(postmaster int, signal syscall.Signal) error {
 		if err != nil {
 			return fmt.Errorf("list the processes of Postgres: %w", err)
 		}
-		for _, field := range bytes.Fields(text) {
+		for field := range bytes.FieldsSeq(text) {
 			if pid, err := strconv.Atoi(string(field)); err == nil {
 				pids = append(pids, pid)
 			}
@@ -107,7 +107,7 @@ func findPostmaster(dir string) (pid int, err error) {
 			file = path
 			return fs.SkipAll
 		}
-		return nil //nolint:nilerr // files come and go in a directory that is in use
+		return nil // files come and go in a directory that is in use
 	})
 	if err != nil {
 		return 0, fmt.Errorf("find Postgres: %w", err)

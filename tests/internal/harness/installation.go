@@ -87,7 +87,7 @@ func Start(ctx context.Context, config Config) (_ *Installation, err error) {
 		return nil, err
 	}
 	for _, name := range i.order {
-		if err := i.Start(name); err != nil {
+		if err := i.Start(ctx, name); err != nil {
 			return nil, err
 		}
 	}
@@ -256,14 +256,14 @@ func (i *Installation) Stop(name string) error {
 }
 
 // Start starts a program that was killed or stopped. It does not wait for it: see AwaitReady.
-func (i *Installation) Start(name string) error {
+func (i *Installation) Start(ctx context.Context, name string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if name != Postgres {
 		return i.programs[name].start()
 	}
 	if i.database != nil {
-		return i.database.start(context.Background())
+		return i.database.start(ctx)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
@@ -71,9 +72,9 @@ func (c *rebuildCommand) Run(app *app) error {
 	if err != nil {
 		return err
 	}
-	conn, err := bus.Connect(c.NATSURL, "galley-rebuild")
+	conn, err := bus.Connect(c.NATSURL, "galley-rebuild", nats.RetryOnFailedConnect(false))
 	if err != nil {
-		return err
+		return fmt.Errorf("GALLEY_NATS_URL is %s: %w", c.NATSURL, err)
 	}
 	defer conn.Close()
 	messages, err := bus.New(conn, bus.Settings{Replicas: 1, JournalRetention: bus.DefaultJournalRetention}, zerolog.Nop())
