@@ -42,7 +42,7 @@ const (
 func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx context.Context, messages []jetstream.Msg)) error {
 	log := b.log.With().Str("stream", consumer.Stream).Str("consumer", consumer.Durable).Logger()
 	report := func(err error) { log.Warn().Err(err).Msg("consumer interrupted, trying again") }
-	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
+	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		if err := b.Provision(ctx); err != nil {
 			return err
 		}
@@ -55,10 +55,7 @@ func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx co
 			return nil
 		})
 	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return nil // nothing but the end of ctx ends the retries
 }
 
 func (b *Bus) durables(ctx context.Context, consumer Consumer) ([]jetstream.Consumer, error) {

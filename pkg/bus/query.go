@@ -62,13 +62,17 @@ func reply[Request, Reply any](
 	out := nats.NewMsg(message.Reply)
 	var request Request
 	err := json.Unmarshal(message.Data, &request)
-	var value any = &problem.Error{Code: problem.InvalidRequest, Message: "the query is not valid JSON"}
+	if err != nil {
+		err = &problem.Error{Code: problem.InvalidRequest, Message: "the query is not valid JSON"}
+	}
+	var value any
 	if err == nil {
 		value, err = answer(ctx, request)
 	}
 	if err != nil {
-		value = refusal(b, message, value, err)
-		out.Header.Set(event.HeaderError, string(value.(*problem.Error).Code))
+		refused := refusal(b, message, err)
+		out.Header.Set(event.HeaderError, string(refused.Code))
+		value = refused
 	}
 	if out.Data, err = json.Marshal(value); err != nil {
 		b.log.Error().Err(err).Str("query", message.Subject).Msg("reply not encoded")
@@ -76,12 +80,8 @@ func reply[Request, Reply any](
 	return out
 }
 
-func refusal(b *Bus, message *nats.Msg, value any, err error) *problem.Error {
-	if already, ok := value.(*problem.Error); ok && already != nil {
-		return already
-	}
-	var known *problem.Error
-	if errors.As(err, &known) {
+func refusal(b *Bus, message *nats.Msg, err error) *problem.Error {
+	if known, ok := errors.AsType[*problem.Error](err); ok {
 		return known
 	}
 	b.log.Error().Err(err).Str("query", message.Subject).Msg("query failed")

@@ -13,8 +13,8 @@ import (
 // Tail describes how a projection follows a stream. Its position is stored by its owner in the transaction that stores the
 // effect, so nothing is acknowledged and every message takes effect once.
 type Tail struct {
-	Stream  string
-	Name    string
+	Stream string
+	Name   string
 	// Filter is the one wildcard wanted.
 	Filter string
 	// Batch is the most messages that one call of apply gets.
@@ -47,7 +47,7 @@ type Message struct {
 func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 	log := b.log.With().Str("stream", tail.Stream).Str("tail", tail.Name).Logger()
 	report := func(err error) { log.Warn().Err(err).Msg("tail interrupted, trying again") }
-	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
+	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		place, err := b.start(ctx, tail)
 		if err != nil {
 			return err
@@ -80,10 +80,7 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 			return nil
 		})
 	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return nil // nothing but the end of ctx ends the retries
 }
 
 // start gives the stored position.

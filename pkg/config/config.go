@@ -58,8 +58,7 @@ func Names(target any) ([]string, error) {
 }
 
 func describe(err error) []error {
-	var all env.AggregateError
-	if errors.As(err, &all) {
+	if all, ok := errors.AsType[env.AggregateError](err); ok {
 		return all.Errors
 	}
 	return []error{err}

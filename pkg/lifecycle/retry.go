@@ -21,7 +21,7 @@ func (b *Backoff) Reset() { b.pause = 0 }
 // Wait pauses; it returns false when ctx ended first.
 func (b *Backoff) Wait(ctx context.Context) bool {
 	b.pause = min(max(2*b.pause, firstPause), maxPause)
-	return Sleep(ctx, b.pause+rand.N(b.pause/4))
+	return Sleep(ctx, b.pause+rand.N(b.pause/4)) //nolint:gosec // nobody gains by guessing the jitter
 }
 
 // Sleep pauses for d; it returns false when ctx ended first.

@@ -18,14 +18,10 @@ const (
 
 // Lead calls do in at most one process at a time: the one whose session holds the advisory lock id. The others stand by and take
 // over within about a second when it dies. do's context ends when the lock may be lost; what do writes must be fenced all the
-// same, because a process learns of that late. Lead returns only when ctx ends, or with do's error.
+// same, because a process learns of that late. Errors go to report. Lead returns only when ctx ends, and then nil.
 func Lead(ctx context.Context, pool *pgxpool.Pool, id int64, report func(error), do func(ctx context.Context) error) error {
 	for {
-		err := lead(ctx, pool, id, do)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		if err := lead(ctx, pool, id, do); err != nil && ctx.Err() == nil {
 			report(err)
 		}
 		if !lifecycle.Sleep(ctx, leadInterval) {

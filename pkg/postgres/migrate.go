@@ -102,8 +102,7 @@ func ensureRole(ctx context.Context, conn *pgx.Conn, role string) error {
 }
 
 func sqlState(err error) string {
-	var failure *pgconn.PgError
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return failure.Code
 	}
 	return ""

@@ -65,7 +65,7 @@ func (m Micro) appendDecimal(b []byte) []byte {
 	}
 	b = append(b, '.')
 	for scale := uint64(One) / 10; fraction > 0; scale /= 10 {
-		b = append(b, byte('0'+fraction/scale))
+		b = append(b, '0'+byte(fraction/scale)) //nolint:gosec // one decimal digit
 		fraction %= scale
 	}
 	return b

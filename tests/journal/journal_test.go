@@ -171,10 +171,9 @@ func TestDuplicateWriters(t *testing.T) {
 				succeeded := 0
 				for _, result := range results {
 					var moved *journal.MovedError
-					switch {
-					case result.Err == nil:
+					if result.Err == nil {
 						succeeded++
-					default:
+					} else {
 						require.ErrorAs(t, result.Err, &moved)
 						require.Equal(t, execution.ID+"/accepted", moved.Last.ID())
 					}
@@ -241,7 +240,7 @@ func (m *model) takeOver(w *worker) bool {
 		require.NoError(m.t, json.Unmarshal(last.Data, &at))
 		w.next = at.Next
 	}
-	m.append(w, entry(m.execution, event.Started, fmt.Sprint(w.delivery), last.Sequence, resume{Next: w.next}))
+	m.append(w, entry(m.execution, event.Started, strconv.Itoa(w.delivery), last.Sequence, resume{Next: w.next}))
 	for w.unknown != nil {
 		m.append(w, *w.unknown)
 	}
@@ -309,7 +308,7 @@ func (m *model) advance(w *worker) {
 	case w.next == steps-1:
 		m.append(w, entry(m.execution, event.Completed, "", w.expect, "response"))
 	default:
-		m.append(w, entry(m.execution, event.Step, fmt.Sprint(w.next), w.expect, resume{Next: w.next + 1}))
+		m.append(w, entry(m.execution, event.Step, strconv.Itoa(w.next), w.expect, resume{Next: w.next + 1}))
 	}
 }
 

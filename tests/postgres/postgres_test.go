@@ -4,6 +4,7 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -174,7 +175,7 @@ func TestOutboxPublishesWhatWasCommittedInOrder(t *testing.T) {
 	for n := range 10 {
 		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
 			activity := event.Activity{
-				CustomerID: "a", ActionType: "jar.filled", ResourceType: "jar", ResourceID: fmt.Sprint(n),
+				CustomerID: "a", ActionType: "jar.filled", ResourceType: "jar", ResourceID: strconv.Itoa(n),
 				Actor: event.Actor{Type: "operator", ID: "cook"}, Outcome: "success", OccurredAt: time.Unix(0, 0),
 			}
 			if err := box.Activity(t.Context(), tx, activity, ""); err != nil {

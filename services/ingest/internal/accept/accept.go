@@ -21,7 +21,6 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
 )
 
@@ -299,8 +298,7 @@ func equal(left, right json.RawMessage) bool {
 
 // known makes every error one that a caller may see.
 func known(err error) error {
-	var refused *problem.Error
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*problem.Error](err); ok {
 		return err
 	}
 	return fmt.Errorf("%w: %w", &problem.Error{

@@ -18,7 +18,6 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
@@ -87,9 +86,9 @@ func setUp(t *testing.T) *fixture {
 	return f
 }
 
-func command(input string) accept.Command {
+func command() accept.Command {
 	return accept.Command{
-		Customer: "cust_001", Agent: "cook", Recipe: "soup", Input: json.RawMessage(input), Actor: event.Actor{Type: "api_key", ID: "k1"},
+		Customer: "cust_001", Agent: "cook", Recipe: "soup", Input: json.RawMessage(`{"litres": 2}`), Actor: event.Actor{Type: "api_key", ID: "k1"},
 	}
 }
 
@@ -125,7 +124,7 @@ func (f *fixture) finish(t *testing.T, answer bool) {
 func TestExecutePinsWhatCouldChange(t *testing.T) {
 	t.Parallel()
 	f := setUp(t)
-	outcome, err := f.Execute(t.Context(), command(`{"litres": 2}`))
+	outcome, err := f.Execute(t.Context(), command())
 	require.NoError(t, err)
 	require.False(t, outcome.Done)
 	record, err := f.journal.Last(t.Context(), subject.Execution{Customer: "cust_001", ID: outcome.ExecutionID})
@@ -148,7 +147,7 @@ func TestExecuteWaitsForTheEnd(t *testing.T) {
 			t.Parallel()
 			f := setUp(t)
 			f.finish(t, answer)
-			asked := command(`{"litres": 2}`)
+			asked := command()
 			asked.Wait = 20 * time.Second
 			outcome, err := f.Execute(t.Context(), asked)
 			require.NoError(t, err)
@@ -162,7 +161,7 @@ func TestExecuteWaitsForTheEnd(t *testing.T) {
 func TestExecuteGivesUpWaitingWithoutLosingTheExecution(t *testing.T) {
 	t.Parallel()
 	f := setUp(t)
-	asked := command(`{"litres": 2}`)
+	asked := command()
 	asked.Wait = time.Millisecond
 	outcome, err := f.Execute(t.Context(), asked)
 	require.NoError(t, err)
@@ -175,7 +174,7 @@ func TestIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	f := setUp(t)
 	f.finish(t, true)
-	asked := command(`{"litres": 2}`)
+	asked := command()
 	asked.IdempotencyKey, asked.Wait = "order-7", 20*time.Second
 	first, err := f.Execute(t.Context(), asked)
 	require.NoError(t, err)
@@ -201,13 +200,13 @@ func TestIdempotencyKey(t *testing.T) {
 func TestIdempotencyKeyOutlivesTheJournal(t *testing.T) {
 	t.Parallel()
 	f := setUp(t)
-	asked := command(`{"litres": 2}`)
+	asked := command()
 	asked.IdempotencyKey = "order-7"
 	id, err := accept.ExecutionID("cust_001", "order-7")
 	require.NoError(t, err)
 	f.past[id] = accept.Outcome{ExecutionID: id, Done: true, Response: []byte(`{}`), Status: event.StatusPartial}
 
-	_, err = f.Execute(t.Context(), command(`{"litres": 2}`))
+	_, err = f.Execute(t.Context(), command())
 	require.NoError(t, err)
 	f.clock.Advance(bus.DefaultJournalRetention)
 	outcome, err := f.Execute(t.Context(), asked)
@@ -227,12 +226,14 @@ func TestExecuteRefuses(t *testing.T) {
 	}{
 		"ids that are no subject tokens": {
 			func(c *accept.Command) { c.Agent, c.Recipe, c.Customer = "a.b", "*", "é" },
-			problem.InvalidRequest, []string{"/agent_id", "/customer_id", "/recipe_id"},
+			problem.InvalidRequest,
+			[]string{"/agent_id", "/customer_id", "/recipe_id"},
 		},
 		"unknown recipe": {func(c *accept.Command) { c.Recipe = "stew" }, problem.NotFound, nil},
 		"every violation": {
 			func(c *accept.Command) { c.Input = json.RawMessage(`{"litres": 0, "salt": 1, "x": 1}`) },
-			problem.InputInvalid, []string{"/input_data/litres", "/input_data/salt", "/input_data/x"},
+			problem.InputInvalid,
+			[]string{"/input_data/litres", "/input_data/salt", "/input_data/x"},
 		},
 		"no input":   {func(c *accept.Command) { c.Input = nil }, problem.InputInvalid, []string{"/input_data/litres"}},
 		"not JSON":   {func(c *accept.Command) { c.Input = json.RawMessage(`{`) }, problem.InvalidRequest, []string{"/input_data"}},
@@ -241,7 +242,7 @@ func TestExecuteRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			asked := command(`{"litres": 2}`)
+			asked := command()
 			test.change(&asked)
 			_, err := f.Execute(t.Context(), asked)
 			var refused *problem.Error

@@ -20,7 +20,6 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 )
 
@@ -115,12 +114,10 @@ func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error
 		CustomerID: customer, Subject: message.Subject(), MessageID: messageID(message.Headers()), Sequence: meta.Sequence.Stream,
 		Code: problem.InvalidRequest, Message: cause.Error(), RejectedAt: now,
 	}
-	var refused *problem.Error
-	if errors.As(cause, &refused) {
+	if refused, ok := errors.AsType[*problem.Error](cause); ok {
 		body.Code, body.Message = refused.Code, refused.Message
 	}
-	var invalid *accept.InvalidInput
-	if errors.As(cause, &invalid) {
+	if invalid, ok := errors.AsType[*accept.InvalidInput](cause); ok {
 		body.Violations = invalid.Violations
 	}
 	data, err := json.Marshal(body)

@@ -19,7 +19,6 @@ import (
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
-
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	"github.com/galley-engine/galley/services/ingest/migrations"
 )
