@@ -64,7 +64,7 @@ const (
 	// callDelay is how long the outside world takes to answer, at most.
 	callDelay = 25 * time.Millisecond
 	// recoveryLimit bounds the time from the end of the load until everything has come to rest.
-	recoveryLimit = 60 * time.Second
+	recoveryLimit = 120 * time.Second
 )
 
 type scene struct {
