@@ -67,6 +67,7 @@ const (
 	auditRows = 3
 
 	maxPending = 4000
+	stallWait  = 30 * time.Second
 	pollPeriod = 5 * time.Millisecond
 	patience   = 5 * time.Minute
 )
@@ -216,7 +217,7 @@ func (b *bench) publish(ctx context.Context, n int) error {
 		if err != nil {
 			return fmt.Errorf("encode run request: %w", err)
 		}
-		future, err := b.js.PublishAsync(subject.RunRequest(customer(k%b.Customers)), data)
+		future, err := b.js.PublishAsync(subject.RunRequest(customer(k%b.Customers)), data, jetstream.WithStallWait(stallWait))
 		if err != nil {
 			return fmt.Errorf("publish run request: %w", err)
 		}

@@ -155,7 +155,7 @@ func TestStreamMadeAnew(t *testing.T) {
 
 	require.NoError(t, e.Bus.JS.DeleteStream(t.Context(), subject.StreamExecutions))
 	require.NoError(t, e.Bus.Provision(t.Context()))
-	e.Execute(t, "cust_001", 10, 10) // known already
+	e.Execute(t, "cust_001", 10, 10)                         // known already
 	want = append(want, e.Execute(t, "cust_001", 50, 60)...) // more than the old stream had
 	audittest.Start(t, newWriter(t, e).Run)
 	e.Await(t, len(want))
