@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -36,6 +37,10 @@ const (
 	headerExpectedSubject = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 	codeNoMessage jetstream.ErrorCode = 10037
+
+	// ownHeaders is how many headers Append adds, headerSize how many an event has at most.
+	ownHeaders = 9
+	headerSize = 20
 
 	ackTimeout = 5 * time.Second
 	maxTries   = 5
@@ -192,19 +197,25 @@ func (j *Journal) resolve(ctx context.Context, entry *Entry, message *nats.Msg, 
 }
 
 func (e *Entry) message() *nats.Msg {
-	header := e.Header
-	if header == nil {
-		header = nats.Header{}
+	// The map is made large enough at once: growing it would cost more than everything else here.
+	header := make(nats.Header, headerSize)
+	maps.Copy(header, e.Header)
+	values := make([]string, 0, ownHeaders)
+	set := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	set := func(name, value string) { header[name] = []string{value} }
 	set(event.HeaderSpecVersion, "1.0")
 	set(event.HeaderID, e.ID())
 	set(event.HeaderType, e.Kind.Type())
 	set(event.HeaderSource, "/galley/"+e.Source)
 	set(event.HeaderTime, e.Time.UTC().Format(time.RFC3339Nano))
 	set(event.HeaderContentType, "application/json")
-	if header.Get(event.HeaderAppend) == "" {
+	if header[event.HeaderAppend] == nil {
 		set(event.HeaderAppend, nuid.Next())
+		if e.Header != nil {
+			e.Header[event.HeaderAppend] = header[event.HeaderAppend]
+		}
 	}
 	set(headerExpected, strconv.FormatUint(e.Expect, 10))
 	set(headerExpectedSubject, e.Execution.All())

@@ -259,21 +259,12 @@ func (s *stage) checkEverything(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close(ctx) //nolint:errcheck // only read from
 	var journal inspect.Journal
-	state := ""
 	eventually(t, "galley does not come to rest", func() bool {
-		journal, err = inspect.ReadJournal(ctx, s.js)
+		var rest bool
+		journal, rest, _, err = inspect.AtRest(ctx, s.js, conn)
 		require.NoError(t, err)
-		for _, execution := range journal {
-			if execution.Last(event.Completed) == nil {
-				return false
-			}
-		}
-		var settled bool
-		settled, state, err = journal.Settled(ctx, conn)
-		require.NoError(t, err)
-		return settled
+		return rest
 	})
-	t.Log(state)
 	for _, execution := range journal {
 		for _, problem := range execution.Check(s.rules) {
 			t.Errorf("%v\n%s", problem, execution)

@@ -220,49 +220,34 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoveryLimit)
 	defer cancel()
-	var journal inspect.Journal
+	var last inspect.Journal
 	for {
-		settled, state, err := s.settled(ctx, &journal)
-		if settled {
+		journal, rest, state, err := s.atRest(ctx)
+		if rest {
 			return journal, nil
 		}
-		if err != nil {
-			state += ": " + err.Error()
+		if journal != nil {
+			last = journal
 		}
 		if !sleep(ctx, 250*time.Millisecond) {
-			for _, execution := range journal {
+			for _, execution := range last {
 				if execution.Last(event.Completed) == nil {
 					s.say("not completed: %s", execution)
 					break
 				}
 			}
-			return nil, fmt.Errorf("galley does not come to rest: %s\n%s", state, s.consumers(context.WithoutCancel(ctx)))
+			return nil, fmt.Errorf("galley does not come to rest: %s: %w\n%s", state, errors.Join(err, ctx.Err()), s.consumers(context.WithoutCancel(ctx)))
 		}
 	}
 }
 
-func (s *scene) settled(ctx context.Context, journal *inspect.Journal) (settled bool, state string, err error) {
-	read, err := inspect.ReadJournal(ctx, s.callers.js)
-	if err != nil {
-		return false, "the journal cannot be read", err
-	}
-	*journal = read
-	open := 0
-	for _, execution := range read {
-		if execution.Last(event.Completed) == nil {
-			open++
-		}
-	}
-	waiting, err := s.waiting(ctx)
-	if err != nil || waiting > 0 || open > 0 {
-		return false, fmt.Sprintf("%d run requests wait, %d of %d executions have not ended", waiting, open, len(read)), err
-	}
+func (s *scene) atRest(ctx context.Context) (journal inspect.Journal, rest bool, state string, err error) {
 	conn, err := s.installation.Database(ctx)
 	if err != nil {
-		return false, "Postgres cannot be reached", err
+		return nil, false, "", err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // only read from
-	return read.Settled(ctx, conn)
+	return inspect.AtRest(ctx, s.callers.js, conn)
 }
 
 // consumers says how far each consumer of the journal is, for a person who looks for what is stuck.
@@ -281,14 +266,6 @@ func (s *scene) consumers(ctx context.Context) string {
 			info.Config.FilterSubjects, info.Delivered, info.AckFloor, info.NumAckPending, info.NumRedelivered, info.NumPending, info.NumWaiting)
 	}
 	return text.String()
-}
-
-func (s *scene) waiting(ctx context.Context) (uint64, error) {
-	stream, err := s.callers.js.Stream(ctx, subject.StreamRuns)
-	if err != nil {
-		return 0, fmt.Errorf("look up run requests: %w", err)
-	}
-	return stream.CachedInfo().State.Msgs, nil
 }
 
 func (s *scene) check(ctx context.Context, journal inspect.Journal) error {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/subject"
 )
 
 // Database compares what each service keeps with the journal. Everything must have come to rest. The connection is that of a
@@ -26,23 +28,38 @@ func (j Journal) Database(ctx context.Context, conn *pgx.Conn) ([]error, error) 
 	return problems, nil
 }
 
-// Settled tells how far the database is behind the journal: the executions that projection and billing do not know the end of,
-// and the audit rows that are missing. Zero everywhere means at rest.
-func (j Journal) Settled(ctx context.Context, conn *pgx.Conn) (bool, string, error) {
-	var projected, charges, rows int
-	err := conn.QueryRow(ctx, `SELECT
+// AtRest reads the journal and tells whether everything that was asked for has ended and is known to every service; state says how
+// far that is. Nothing more may be asked for in the meantime.
+func AtRest(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn) (journal Journal, rest bool, state string, err error) {
+	// A request leaves RUNS when its execution is in the journal, so the journal is read afterwards.
+	runs, err := js.Stream(ctx, subject.StreamRuns)
+	if err != nil {
+		return nil, false, "", fmt.Errorf("look up run requests: %w", err)
+	}
+	waiting := runs.CachedInfo().State.Msgs
+	journal, err = ReadJournal(ctx, js)
+	if err != nil {
+		return nil, false, "", err
+	}
+	open, auditRows := 0, 0
+	for _, execution := range journal {
+		if execution.Last(event.Completed) == nil {
+			open++
+		}
+		auditRows += len(execution.audited())
+	}
+	var projected, settled, audited int
+	err = conn.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM ingest.executions WHERE completed_at IS NOT NULL),
 		(SELECT count(*) FROM billing.charges WHERE state <> 'debited'),
-		(SELECT count(*) FROM audit.events WHERE resource_type = 'execution')`).Scan(&projected, &charges, &rows)
+		(SELECT count(*) FROM audit.events WHERE resource_type = 'execution')`).Scan(&projected, &settled, &audited)
 	if err != nil {
-		return false, "", fmt.Errorf("count what is settled: %w", err)
+		return journal, false, "", fmt.Errorf("count what is settled: %w", err)
 	}
-	audited := 0
-	for _, execution := range j {
-		audited += len(execution.audited())
-	}
-	state := fmt.Sprintf("%d of %d projected, %d of %d settled, %d of %d audit rows", projected, len(j), charges, len(j), rows, audited)
-	return projected >= len(j) && charges >= len(j) && rows >= audited, state, nil
+	all := len(journal)
+	state = fmt.Sprintf("%d run requests wait, %d of %d executions have not ended, %d are projected, %d are settled, %d of %d audit rows are there",
+		waiting, open, all, projected, settled, audited, auditRows)
+	return journal, waiting == 0 && open == 0 && projected >= all && settled >= all && audited >= auditRows, state, nil
 }
 
 // audited lists the ids of the events that belong into the audit log.
