@@ -52,9 +52,6 @@ const minAckWait = time.Second
 // Validate joins everything that is wrong.
 func (s Settings) Validate() error {
 	var problems []error
-	if s.DatabaseURL == "" {
-		problems = append(problems, errors.New("GALLEY_DATABASE_URL is not set: the URL of a Postgres database"))
-	}
 	switch s.Durability {
 	case DurabilityProcess, DurabilityDisk, DurabilityCluster:
 	default:
@@ -80,11 +77,20 @@ func (s Settings) Bus() bus.Settings {
 
 // Deps is what a service is given.
 type Deps struct {
-	Bus         *bus.Bus
+	Bus *bus.Bus
+	// DatabaseURL is empty for a service without a schema.
 	DatabaseURL string
 	AckWait     time.Duration
 	Logger      zerolog.Logger
 	Clock       clock.Clock
+}
+
+// RequireDatabase is for services that have a schema: it is a usage error when there is no database.
+func (d Deps) RequireDatabase() error {
+	if d.DatabaseURL == "" {
+		return lifecycle.Usage(errors.New("GALLEY_DATABASE_URL is not set: the URL of a Postgres database"))
+	}
+	return nil
 }
 
 // Service is a long-lived service. Run blocks until ctx ends, drains and returns nil, and may be called once.

@@ -36,6 +36,9 @@ type Service struct {
 
 // New makes the service. It connects to nothing yet, but must be run, which in the end closes what it opened.
 func New(_ Config, deps process.Deps) (*Service, error) {
+	if err := deps.RequireDatabase(); err != nil {
+		return nil, err
+	}
 	ctx := context.Background()
 	write, err := postgres.Open(ctx, postgres.PoolConfig{URL: deps.DatabaseURL, Role: migrations.Role, MaxConns: writerConns})
 	if err != nil {

@@ -33,6 +33,9 @@ type Service struct {
 
 // New makes the service. It connects to nothing yet.
 func New(_ Config, deps process.Deps) (*Service, error) {
+	if err := deps.RequireDatabase(); err != nil {
+		return nil, err
+	}
 	if _, err := pgxpool.ParseConfig(deps.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
 	}

@@ -47,6 +47,9 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
+	if err := deps.RequireDatabase(); err != nil {
+		return nil, err
+	}
 	return &Service{config: config, deps: deps}, nil
 }
 

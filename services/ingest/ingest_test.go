@@ -321,7 +321,7 @@ func TestTakenAddressIsAMistakeInTheSettings(t *testing.T) {
 	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close() //nolint:errcheck // nothing was accepted
-	service, err := New(Config{HTTPAddr: listener.Addr().String(), OperatorKey: operatorKey}, process.Deps{})
+	service, err := New(Config{HTTPAddr: listener.Addr().String(), OperatorKey: operatorKey}, process.Deps{DatabaseURL: "postgres://nowhere"})
 	require.NoError(t, err)
 	err = service.Run(t.Context())
 	var usage *lifecycle.UsageError

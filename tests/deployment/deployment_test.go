@@ -9,9 +9,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/compose-spec/compose-go/v2/loader"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -68,10 +70,22 @@ func TestComposeHasEverything(t *testing.T) {
 	}
 	require.ElementsMatch(t, append(harness.Services(), "nats", "postgres"), names)
 	for _, stateful := range []string{"nats", "postgres"} {
-		require.Len(t, project.Services[stateful].Volumes, 1)
+		require.NotEmpty(t, project.Services[stateful].Volumes)
 		require.Contains(t, project.Volumes, project.Services[stateful].Volumes[0].Source)
 	}
-	require.Contains(t, project.Services["nats"].Command, "-js")
+}
+
+// TestComposeNATSKeepsWhatItStores reads the server's configuration as the server would.
+func TestComposeNATSKeepsWhatItStores(t *testing.T) {
+	t.Parallel()
+	nats := compose(t).Services["nats"]
+	require.Equal(t, types.ShellCommand{"-c", "/etc/galley/nats.conf"}, nats.Command)
+	require.Equal(t, nats.Command[1], nats.Volumes[1].Target)
+	options, err := server.ProcessConfigFile(nats.Volumes[1].Source)
+	require.NoError(t, err)
+	require.True(t, options.JetStream)
+	require.Equal(t, nats.Volumes[0].Target, options.StoreDir)
+	require.Equal(t, time.Second, options.SyncInterval)
 }
 
 // TestComposeSettingsAreKnown runs each service with exactly the settings of the compose file and one that does not exist: it must
