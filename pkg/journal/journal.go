@@ -38,9 +38,8 @@ const (
 
 	codeNoMessage jetstream.ErrorCode = 10037
 
-	// ownHeaders is how many headers Append adds, headerSize how many an event has at most.
+	// ownHeaders is how many headers Append adds.
 	ownHeaders = 9
-	headerSize = 20
 
 	ackTimeout = 5 * time.Second
 	maxTries   = 5
@@ -198,7 +197,7 @@ func (j *Journal) resolve(ctx context.Context, entry *Entry, message *nats.Msg, 
 
 func (e *Entry) message() *nats.Msg {
 	// The map is made large enough at once: growing it would cost more than everything else here.
-	header := make(nats.Header, headerSize)
+	header := make(nats.Header, len(e.Header)+ownHeaders)
 	maps.Copy(header, e.Header)
 	values := make([]string, 0, ownHeaders)
 	set := func(name, value string) {

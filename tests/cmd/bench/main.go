@@ -21,8 +21,8 @@ import (
 
 func main() {
 	config := bench.Config{Progress: os.Stderr}
-	flag.IntVar(&config.Events, "events", 20_000, "executions in each round over NATS")
-	flag.IntVar(&config.Rounds, "rounds", 5, "rounds over NATS")
+	flag.IntVar(&config.Events, "events", 40_000, "executions in each round over NATS")
+	flag.IntVar(&config.Rounds, "rounds", 3, "rounds over NATS")
 	flag.IntVar(&config.WarmUp, "warm-up", 5_000, "executions over NATS before the first round")
 	flag.IntVar(&config.Customers, "customers", 16, "customers who share the load")
 	flag.DurationVar(&config.Duration, "duration", 10*time.Second, "time of each measurement over HTTP")
