@@ -61,11 +61,12 @@ func (i *installation) environment() []string {
 	}, i.more...)
 }
 
-// freeAddress finds a port below those that the kernel gives to outgoing connections: it must stay free over restarts.
+// freeAddress finds a port below those that the kernel gives to outgoing connections and that the end-to-end tests use: it must stay
+// free over restarts.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(12_000+rand.IntN(20_000))) //nolint:gosec // any port will do
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(4_300+rand.IntN(7_600))) //nolint:gosec // any port will do
 		if listener, err := net.Listen("tcp", address); err == nil {                     //nolint:noctx // it does not wait
 			require.NoError(t, listener.Close())
 			return address

@@ -34,7 +34,10 @@ func Needs(mode Mode) []string {
 }
 
 // Binaries is a temporary directory with freshly built programs.
-type Binaries struct{ dir string }
+type Binaries struct {
+	dir    string
+	keeper *keeper
+}
 
 // Build compiles the named programs, each module by itself.
 func Build(ctx context.Context, names ...string) (_ *Binaries, err error) {
@@ -45,6 +48,9 @@ func Build(ctx context.Context, names ...string) (_ *Binaries, err error) {
 	b := &Binaries{}
 	if b.dir, err = os.MkdirTemp("", "galley-bin-"); err != nil {
 		return nil, fmt.Errorf("make directory for binaries: %w", err)
+	}
+	if b.keeper, err = newKeeper(b.dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(b.dir))
 	}
 	defer func() {
 		if err != nil {
@@ -75,4 +81,4 @@ func Build(ctx context.Context, names ...string) (_ *Binaries, err error) {
 func (b *Binaries) Path(name string) string { return filepath.Join(b.dir, name) }
 
 // Remove deletes the programs.
-func (b *Binaries) Remove() error { return os.RemoveAll(b.dir) }
+func (b *Binaries) Remove() error { return b.keeper.dismiss() }

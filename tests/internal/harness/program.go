@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -192,14 +192,24 @@ func cleanEnvironment() []string {
 	return kept
 }
 
-// freeAddress finds a port of 127.0.0.1 that nobody uses, below those that the kernel gives to outgoing connections: the port
-// must still be free when a killed program is started again.
+// The ports that this process gives to programs: a hundred of its own, below those that the kernel gives to outgoing connections, so that
+// neither another test process nor a connection takes one between the look and the start, or while a killed program is down.
+const (
+	lowestPort   = 12_000
+	portsEach    = 100
+	portSections = 200
+)
+
+//nolint:gochecknoglobals // the ports of the process are one resource
+var nextPort atomic.Int64
+
+// freeAddress finds a port of 127.0.0.1 that nobody uses and that this process has not given away lately.
 func freeAddress() (string, error) {
-	const low, high, tries = 12_000, 32_000, 200
+	section := lowestPort + os.Getpid()%portSections*portsEach
 	var last error
-	for range tries {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(low+rand.IntN(high-low))) //nolint:gosec // any port will do
-		listener, err := net.Listen("tcp", address)                                     //nolint:noctx // it does not wait
+	for range portsEach {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(section+int(nextPort.Add(1)%portsEach)))
+		listener, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
 		if err == nil {
 			return address, listener.Close()
 		}
