@@ -67,7 +67,7 @@ func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(4_300+rand.IntN(7_600))) //nolint:gosec // any port will do
-		if listener, err := net.Listen("tcp", address); err == nil {                     //nolint:noctx // it does not wait
+		if listener, err := net.Listen("tcp", address); err == nil {                   //nolint:noctx // it does not wait
 			require.NoError(t, listener.Close())
 			return address
 		}
