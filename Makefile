@@ -28,11 +28,11 @@ build: go ## build bin/galley
 
 .PHONY: test
 test: go postgres ## the tests of every module
-	go test work
+	go test -count=1 work # the end-to-end tests build programs that the test cache does not see
 
 .PHONY: race
 race: go postgres ## the tests of every module under the race detector
-	CGO_ENABLED=1 go test -race work
+	CGO_ENABLED=1 go test -race -count=1 work
 
 .PHONY: lint
 lint: tools ## lint every module
