@@ -16,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/tests/internal/contract"
@@ -145,7 +146,7 @@ func (s *scene) load(ctx context.Context) error {
 		disturb = func(ctx context.Context) error { return s.Disturb(ctx, s.installation) }
 	}
 	var err error
-	if sleep(ctx, warmUp) {
+	if lifecycle.Sleep(ctx, warmUp) {
 		err = disturb(ctx)
 	}
 	if err == nil {
@@ -162,7 +163,7 @@ func (s *scene) load(ctx context.Context) error {
 func (s *scene) kill(ctx context.Context) error {
 	programs := s.installation.Programs()
 	for n := range s.Kills {
-		if !sleep(ctx, warmUp+s.upTo(quiet)) {
+		if !lifecycle.Sleep(ctx, warmUp+s.upTo(quiet)) {
 			return ctx.Err()
 		}
 		victim := s.victim(programs, n)
@@ -171,7 +172,7 @@ func (s *scene) kill(ctx context.Context) error {
 			return err
 		}
 		s.report.Kills[victim]++
-		if !sleep(ctx, s.upTo(downtime)) {
+		if !lifecycle.Sleep(ctx, s.upTo(downtime)) {
 			return ctx.Err()
 		}
 		if err := s.installation.Start(ctx, victim); err != nil {
@@ -205,17 +206,6 @@ func (s *scene) upTo(limit time.Duration) time.Duration {
 	return time.Duration(s.random.Int64N(int64(limit)))
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
 // rest waits until every execution has ended and every service knows it.
 func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoveryLimit)
@@ -229,7 +219,7 @@ func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 		if journal != nil {
 			last = journal
 		}
-		if !sleep(ctx, 250*time.Millisecond) {
+		if !lifecycle.Sleep(ctx, 250*time.Millisecond) {
 			for _, execution := range last {
 				if execution.Last(event.Completed) == nil {
 					s.say("not completed: %s", execution)

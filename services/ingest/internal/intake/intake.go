@@ -144,7 +144,7 @@ func place(meta *jetstream.MsgMetadata) string {
 }
 
 func customerOf(name string) string {
-	return strings.TrimPrefix(name, "galley.run.request.")
+	return strings.TrimPrefix(name, subject.RunRequest(""))
 }
 
 // messageID is what the producer calls its request: the CloudEvent's id, else the NATS message id.
