@@ -63,6 +63,11 @@ func (c *cache[V]) get(ctx context.Context, key string, load func(ctx context.Co
 	// does not wait for a read that began before.
 	ctx = context.WithoutCancel(ctx)
 	result, err, _ := c.loads.Do(strconv.FormatUint(generation, 10)+" "+key, func() (any, error) {
+		// Who looked before another's read ended and asks after it finds the answer here instead of reading again.
+		held, generation, found := c.fresh(key)
+		if found {
+			return held.value, held.err
+		}
 		ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 		defer cancel()
 		value, err := load(ctx)
