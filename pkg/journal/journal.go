@@ -19,7 +19,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"time"
 
@@ -39,7 +38,7 @@ const (
 	codeNoMessage jetstream.ErrorCode = 10037
 
 	// ownHeaders is how many headers Append adds.
-	ownHeaders = 9
+	ownHeaders = 8
 
 	ackTimeout = 5 * time.Second
 	maxTries   = 5
@@ -60,10 +59,16 @@ type Entry struct {
 	// Source is the appending service, such as "billing".
 	Source string
 	Time   time.Time
-	// Header holds the extension attributes and traceparent; Append adds the rest, among it the mark of this append: an Entry that is
-	// passed again, with the same Header, is the same append. For any other purpose it must not be used again.
+	// Header, from NewHeader, holds the extension attributes and traceparent; Append adds the rest to this very map, among it the mark
+	// of this append: an Entry that is passed again, with the same Header, is the same append. For any other purpose it must not be
+	// used again.
 	Header nats.Header
 	Data   []byte
+}
+
+// NewHeader makes an empty header with room for everything that an event has: a map that grows costs more than the rest of an append.
+func NewHeader() nats.Header {
+	return make(nats.Header, event.MaxHeaders)
 }
 
 // ID is the event's deterministic id.
@@ -196,9 +201,10 @@ func (j *Journal) resolve(ctx context.Context, entry *Entry, message *nats.Msg, 
 }
 
 func (e *Entry) message() *nats.Msg {
-	// The map is made large enough at once: growing it would cost more than everything else here.
-	header := make(nats.Header, len(e.Header)+ownHeaders)
-	maps.Copy(header, e.Header)
+	header := e.Header
+	if header == nil {
+		header = NewHeader()
+	}
 	values := make([]string, 0, ownHeaders)
 	set := func(name, value string) {
 		values = append(values, value)
@@ -209,22 +215,17 @@ func (e *Entry) message() *nats.Msg {
 	set(event.HeaderType, e.Kind.Type())
 	set(event.HeaderSource, "/galley/"+e.Source)
 	set(event.HeaderTime, e.Time.UTC().Format(time.RFC3339Nano))
-	set(event.HeaderContentType, "application/json")
 	if header[event.HeaderAppend] == nil {
 		set(event.HeaderAppend, nuid.Next())
-		if e.Header != nil {
-			e.Header[event.HeaderAppend] = header[event.HeaderAppend]
-		}
 	}
 	set(headerExpected, strconv.FormatUint(e.Expect, 10))
 	set(headerExpectedSubject, e.Execution.All())
 	return &nats.Msg{Subject: e.Execution.Event(string(e.Kind), e.Qualifier), Header: header, Data: e.Data}
 }
 
-// Reply publishes a completed event to the caller that waits for it, if its header names an inbox. It is not stored: a caller that
+// Reply publishes a completed event to the caller who waits for it at the inbox, if there is one. It is not stored: a caller that
 // misses it reads the journal.
-func (j *Journal) Reply(header nats.Header, data []byte) error {
-	inbox := header.Get(event.HeaderReply)
+func (j *Journal) Reply(inbox string, header nats.Header, data []byte) error {
 	if inbox == "" {
 		return nil
 	}

@@ -60,7 +60,7 @@ func (o *Outbox) Activity(ctx context.Context, tx pgx.Tx, activity event.Activit
 	header := map[string]string{
 		event.HeaderSpecVersion: "1.0", event.HeaderID: id.String(), event.HeaderType: event.TypeActivity,
 		event.HeaderSource: o.source, event.HeaderTime: activity.OccurredAt.UTC().Format(time.RFC3339Nano),
-		event.HeaderContentType: "application/json", event.HeaderActor: activity.Actor.String(),
+		event.HeaderActor: activity.Actor.String(),
 	}
 	if trace != "" {
 		header[event.HeaderTraceParent] = trace

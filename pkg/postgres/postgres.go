@@ -41,6 +41,7 @@ func Open(ctx context.Context, config PoolConfig) (*pgxpool.Pool, error) {
 		parsed.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	}
 	maps.Copy(parsed.ConnConfig.RuntimeParams, config.Settings)
+	parsed.AfterConnect = quickArrays
 	pool, err := pgxpool.NewWithConfig(ctx, parsed)
 	if err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

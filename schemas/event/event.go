@@ -1,9 +1,12 @@
-// Package event holds the events of galley: CloudEvents 1.0 in NATS binary mode, attributes in ce- headers, JSON data. What a
+// Package event holds the events of galley: CloudEvents 1.0 in NATS binary mode, attributes in ce- headers, the data always JSON. What a
 // consumer filters, counts or bills by is repeated in headers, so that no consumer has to decode data that it only passes on.
 package event
 
 import (
 	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/galley-engine/galley/schemas/credit"
@@ -45,15 +48,18 @@ const (
 	HeaderType        = "ce-type"
 	HeaderSource      = "ce-source"
 	HeaderTime        = "ce-time"
-	HeaderContentType = "ce-datacontenttype"
 	HeaderTraceParent = "traceparent"
 )
 
-// CloudEvents extension attributes of journal events.
+// MaxHeaders is how many headers an event may have, those that guard its append included, before its map doubles in every process
+// that reads it. Every event but a completed one with an error stays within it: only what a consumer reads without the data belongs
+// in a header.
+const MaxHeaders = 14
+
+// Attributes of journal events.
 const (
-	HeaderAgent   = "ce-agentid"
-	HeaderRecipe  = "ce-recipeid"
-	HeaderVersion = "ce-recipeversion"
+	// HeaderSubject is what is run, as RecipeVersion writes it. CloudEvents: what the event is about.
+	HeaderSubject = "ce-subject"
 	// HeaderActor is who asked for the execution, "<type>:<id>".
 	HeaderActor = "ce-actor"
 	// HeaderCredits is a whole number of micro-credits: in accepted the quoted maximum, in funded what was debited, in completed
@@ -107,6 +113,29 @@ type Actor struct {
 // String is "<type>:<id>", the form of HeaderActor.
 func (a Actor) String() string {
 	return a.Type + ":" + a.ID
+}
+
+// RecipeVersion names what an execution runs.
+type RecipeVersion struct {
+	AgentID  string
+	RecipeID string
+	Version  int
+}
+
+// String is "<agent>/<recipe>/<version>", the form of HeaderSubject.
+func (r RecipeVersion) String() string {
+	return r.AgentID + "/" + r.RecipeID + "/" + strconv.Itoa(r.Version)
+}
+
+// ParseRecipeVersion reads the form of String.
+func ParseRecipeVersion(text string) (RecipeVersion, error) {
+	agent, rest, _ := strings.Cut(text, "/")
+	recipe, number, _ := strings.Cut(rest, "/")
+	version, err := strconv.Atoi(number)
+	if err != nil || version < 1 || agent == "" || recipe == "" {
+		return RecipeVersion{}, fmt.Errorf("%.200q is not <agent>/<recipe>/<version>", text)
+	}
+	return RecipeVersion{AgentID: agent, RecipeID: recipe, Version: version}, nil
 }
 
 // Request is what an execution was asked to do, with everything pinned that could change later. Data of accepted.

@@ -110,7 +110,7 @@ func (i *instance) complete(ctx context.Context, t *testing.T, executions *journ
 	}
 	data := fmt.Appendf(nil, `{ "status": "success", "execution_id": %q, "data": %s }`, request.ExecutionID, request.Input)
 	header := nats.Header{}
-	for _, name := range []string{event.HeaderAgent, event.HeaderRecipe, event.HeaderVersion, event.HeaderActor} {
+	for _, name := range []string{event.HeaderSubject, event.HeaderActor} {
 		header.Set(name, record.Header.Get(name))
 	}
 	header.Set(event.HeaderStatus, string(event.StatusSuccess))

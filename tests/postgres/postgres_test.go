@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -204,4 +205,24 @@ func TestOutboxPublishesWhatWasCommittedInOrder(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)
+}
+
+func TestArraysArriveAsTheyWere(t *testing.T) {
+	t.Parallel()
+	pool := pantry(t)
+	large := strings.Repeat("ä", 100_000)
+	for _, texts := range [][]string{nil, {}, {""}, {"a", "", `{"b",NULL}`, large}} {
+		var read []string
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT $1::text[]`, texts).Scan(&read))
+		require.Equal(t, texts, read)
+	}
+	for _, blobs := range [][][]byte{nil, {}, {{}}, {[]byte("a"), nil, {0, 255}, []byte(large)}} {
+		var read [][]byte
+		require.NoError(t, pool.QueryRow(t.Context(), `SELECT $1::bytea[]`, blobs).Scan(&read))
+		require.Equal(t, blobs, read)
+	}
+	var rows int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT count(*) FROM unnest($1::text[], $2::bytea[])`,
+		[]string{"a", "b"}, [][]byte{nil, []byte("b")}).Scan(&rows))
+	require.Equal(t, 2, rows)
 }

@@ -33,7 +33,7 @@ const (
 // Journal appends events and answers callers; a *journal.Journal.
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
-	Reply(header nats.Header, data []byte) error
+	Reply(inbox string, header nats.Header, data []byte) error
 }
 
 // Deps is what a Consumer works with.
@@ -157,7 +157,7 @@ func (c *Consumer) appended(m *message, entry *journal.Entry, result journal.Res
 		return result.Err
 	}
 	if ended {
-		if err := c.Journal.Reply(header, response); err != nil {
+		if err := c.Journal.Reply(m.record.Header.Get(event.HeaderReply), header, response); err != nil {
 			c.Logger.Debug().Err(err).Str("execution", m.record.Execution.ID).Msg("caller not answered, the journal has the response")
 		}
 	}

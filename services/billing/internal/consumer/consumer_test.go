@@ -42,7 +42,7 @@ func TestFundsAndSettles(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, funding))
 	assert.Equal(t, execution.ID+"/funded", funded.ID())
 	for name, value := range map[string]string{
-		event.HeaderAgent: "the-hunter", event.HeaderRecipe: "discovery", event.HeaderVersion: "3", event.HeaderActor: "key:k1",
+		event.HeaderSubject: "the-hunter/discovery/3", event.HeaderActor: "key:k1",
 		event.HeaderTraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", event.HeaderReply: "_INBOX.waiting",
 		event.HeaderCredits: "30", event.HeaderSource: "/galley/billing",
 	} {
@@ -81,7 +81,7 @@ func TestRefuses(t *testing.T) {
 	}
 	assert.Empty(t, cmp.Diff(want, response))
 	for name, value := range map[string]string{
-		event.HeaderAgent: "the-hunter", event.HeaderStatus: "failed", event.HeaderCode: "INSUFFICIENT_CREDITS", event.HeaderCredits: "0",
+		event.HeaderSubject: "the-hunter/discovery/3", event.HeaderStatus: "failed", event.HeaderCode: "INSUFFICIENT_CREDITS", event.HeaderCredits: "0",
 	} {
 		assert.Equal(t, value, completed.Header.Get(name), name)
 	}
@@ -226,15 +226,15 @@ func TestDeadLetters(t *testing.T) {
 	site.grant(t, 100)
 	good := newExecution(t)
 	bad := map[string]nats.Msg{
-		"not a number": {Header: nats.Header{event.HeaderCredits: {"1.5"}, event.HeaderVersion: {"1"}}, Data: []byte(`{"a":1}`)},
-		"negative":     {Header: nats.Header{event.HeaderCredits: {"-1"}, event.HeaderVersion: {"1"}}, Data: []byte(`{"a":1}`)},
-		"no credits":   {Header: nats.Header{event.HeaderVersion: {"1"}}, Data: []byte(`{"a":1}`)},
+		"not a number": {Header: nats.Header{event.HeaderCredits: {"1.5"}, event.HeaderSubject: {"a/b/1"}}, Data: []byte(`{"a":1}`)},
+		"negative":     {Header: nats.Header{event.HeaderCredits: {"-1"}, event.HeaderSubject: {"a/b/1"}}, Data: []byte(`{"a":1}`)},
+		"no credits":   {Header: nats.Header{event.HeaderSubject: {"a/b/1"}}, Data: []byte(`{"a":1}`)},
 		"no version":   {Header: nats.Header{event.HeaderCredits: {"1"}}, Data: []byte(`{"a":1}`)},
-		"no object":    {Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderVersion: {"1"}}, Data: []byte(`[]`)},
-		"empty object": {Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderVersion: {"1"}}, Data: []byte(`{}`)},
-		"no data":      {Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderVersion: {"1"}}},
-		"not a UUID":   {Subject: "x", Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderVersion: {"1"}}, Data: []byte(`{"a":1}`)},
-		"unusual form": {Subject: "0190B4D54E0B7CC1A8B7D3A7E2F0A001", Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderVersion: {"1"}}, Data: []byte(`{"a":1}`)},
+		"no object":    {Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderSubject: {"a/b/1"}}, Data: []byte(`[]`)},
+		"empty object": {Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderSubject: {"a/b/1"}}, Data: []byte(`{}`)},
+		"no data":      {Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderSubject: {"a/b/1"}}},
+		"not a UUID":   {Subject: "x", Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderSubject: {"a/b/1"}}, Data: []byte(`{"a":1}`)},
+		"unusual form": {Subject: "0190B4D54E0B7CC1A8B7D3A7E2F0A001", Header: nats.Header{event.HeaderCredits: {"1"}, event.HeaderSubject: {"a/b/1"}}, Data: []byte(`{"a":1}`)},
 		"no headers":   {Data: []byte(`{"a":1}`)},
 	}
 	for _, message := range bad {

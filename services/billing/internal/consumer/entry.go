@@ -6,21 +6,12 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
 )
-
-// copied are the headers that an execution's events hand on.
-func copied() [6]string {
-	return [...]string{
-		event.HeaderAgent, event.HeaderRecipe, event.HeaderVersion, event.HeaderActor, event.HeaderTraceParent, event.HeaderReply,
-	}
-}
 
 // follow makes the event that follows from the charge: nil when the execution has ended already.
 func (m *message) follow(charge *ledger.Charge, now time.Time) (*journal.Entry, error) {
@@ -37,8 +28,12 @@ func (m *message) follow(charge *ledger.Charge, now time.Time) (*journal.Entry, 
 
 // next is the event that follows accepted.
 func (m *message) next(kind event.Kind, credits int64, now time.Time, data []byte) *journal.Entry {
-	header := make(nats.Header, 16)
-	for _, name := range copied() {
+	header := journal.NewHeader()
+	handOn := []string{event.HeaderSubject, event.HeaderActor, event.HeaderTraceParent}
+	if kind != event.Completed { // whoever ends the execution replies
+		handOn = append(handOn, event.HeaderReply)
+	}
+	for _, name := range handOn {
 		if values := m.record.Header[name]; len(values) > 0 {
 			header[name] = values
 		}
@@ -69,12 +64,11 @@ func (m *message) funded(charge *ledger.Charge, now time.Time) (*journal.Entry, 
 
 // refused ends the execution: nothing was run, nothing is charged.
 func (m *message) refused(charge *ledger.Charge, now time.Time) (*journal.Entry, error) {
-	header := m.record.Header
 	waited := max(now.Sub(m.record.Stored), 0).Milliseconds()
 	data, err := json.Marshal(event.Response{
-		RecipeID:      header.Get(event.HeaderRecipe),
-		AgentID:       header.Get(event.HeaderAgent),
-		RecipeVersion: m.version,
+		RecipeID:      m.recipe.RecipeID,
+		AgentID:       m.recipe.AgentID,
+		RecipeVersion: m.recipe.Version,
 		ExecutionID:   m.record.Execution.ID,
 		CustomerID:    m.record.Execution.Customer,
 		Status:        event.StatusFailed,

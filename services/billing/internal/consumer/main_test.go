@@ -120,7 +120,7 @@ func (s *site) accept(t *testing.T, execution subject.Execution, quoted credit.M
 	data, err := json.Marshal(request(execution, quoted))
 	require.NoError(t, err)
 	header := nats.Header{
-		event.HeaderAgent: {"the-hunter"}, event.HeaderRecipe: {"discovery"}, event.HeaderVersion: {"3"}, event.HeaderActor: {"key:k1"},
+		event.HeaderSubject: {"the-hunter/discovery/3"}, event.HeaderActor: {"key:k1"},
 		event.HeaderTraceParent: {"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
 		event.HeaderCredits:     {strconv.FormatInt(int64(quoted), 10)},
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,8 +18,8 @@ import (
 type message struct {
 	jetstream.Msg
 	record journal.Record
-	// version is the recipe's version; only accepted has it.
-	version     int
+	// recipe is what is run; it is read from accepted only.
+	recipe      event.RecipeVersion
 	instruction ledger.Instruction
 }
 
@@ -63,9 +62,9 @@ func (m *message) checkAccepted() (err error) {
 	if !bytes.HasPrefix(m.record.Data, []byte(`{"`)) {
 		return errors.New("the data is not a JSON object")
 	}
-	m.version, err = strconv.Atoi(m.record.Header.Get(event.HeaderVersion))
+	m.recipe, err = event.ParseRecipeVersion(m.record.Header.Get(event.HeaderSubject))
 	if err != nil {
-		return fmt.Errorf("header %s: %w", event.HeaderVersion, err)
+		return fmt.Errorf("header %s: %w", event.HeaderSubject, err)
 	}
 	return nil
 }

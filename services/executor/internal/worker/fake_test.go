@@ -79,8 +79,8 @@ func newStore(t require.TestingT, debit int64) *store {
 	})
 	require.NoError(t, err)
 	header := nats.Header{
-		event.HeaderAgent: {"the-hunter"}, event.HeaderRecipe: {"discovery"}, event.HeaderVersion: {"1"},
-		event.HeaderReply: {"_INBOX.1"}, event.HeaderTraceParent: {"00-trace"}, event.HeaderCredits: {strconv.FormatInt(debit, 10)},
+		event.HeaderSubject: {"the-hunter/discovery/1"},
+		event.HeaderReply:   {"_INBOX.1"}, event.HeaderTraceParent: {"00-trace"}, event.HeaderCredits: {strconv.FormatInt(debit, 10)},
 	}
 	s.records = []journal.Record{
 		{Execution: s.execution, Kind: event.Accepted, Sequence: 1, Header: nats.Header{event.HeaderID: {"e1/accepted"}}},
@@ -202,7 +202,7 @@ func (a *actor) Last(context.Context, subject.Execution) (journal.Record, error)
 	return last, nil
 }
 
-func (a *actor) Reply(nats.Header, []byte) error {
+func (a *actor) Reply(string, nats.Header, []byte) error {
 	a.store.replies++
 	return nil
 }

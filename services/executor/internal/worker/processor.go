@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -24,7 +23,7 @@ import (
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
 	Last(ctx context.Context, execution subject.Execution) (journal.Record, error)
-	Reply(header nats.Header, data []byte) error
+	Reply(inbox string, header nats.Header, data []byte) error
 }
 
 // Recipes gives compiled recipes.
@@ -105,10 +104,10 @@ func (s *session) decode() *engine.Execution {
 		return execution
 	}
 	s.damage = fmt.Errorf("decode funded event: %w", err)
-	version, _ := strconv.Atoi(header.Get(event.HeaderVersion))
+	recipe, _ := event.ParseRecipeVersion(header.Get(event.HeaderSubject))
 	execution.Funding = event.Funding{Request: event.Request{
 		ExecutionID: ids.ID, CustomerID: ids.Customer,
-		AgentID: header.Get(event.HeaderAgent), RecipeID: header.Get(event.HeaderRecipe), RecipeVersion: version,
+		AgentID: recipe.AgentID, RecipeID: recipe.RecipeID, RecipeVersion: recipe.Version,
 	}}
 	return execution
 }
@@ -153,7 +152,7 @@ func (s *session) conclude(err error) (verdict, error) {
 
 // reply tells the caller who waits. A reply that is lost is no failure of the execution: the caller finds it in the journal.
 func (s *session) reply(header nats.Header, data []byte) {
-	if err := s.journal.Reply(header, data); err != nil {
+	if err := s.journal.Reply(s.record.Header.Get(event.HeaderReply), header, data); err != nil {
 		s.log.Warn().Err(err).Str("execution", s.record.Execution.ID).Msg("caller not told")
 	}
 }

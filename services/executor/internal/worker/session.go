@@ -30,9 +30,6 @@ type session struct {
 // patience is how long an unreachable journal is waited for.
 const patience = time.Minute
 
-// headerSize is room for what the journal adds to a header, too: a map that grows is a good part of the cost of an append.
-const headerSize = 20
-
 // Start implements engine.Journal. An execution that was taken over was started then.
 func (s *session) Start(ctx context.Context, checkpoint []byte) error {
 	if s.expect != s.record.Sequence {
@@ -106,7 +103,7 @@ func (s *session) last(ctx context.Context) (last journal.Record, err error) {
 // complete ends the execution and tells the caller.
 func (s *session) complete(ctx context.Context, completion engine.Completion) error {
 	response := &completion.Response
-	header := make(nats.Header, headerSize)
+	header := journal.NewHeader()
 	header[event.HeaderStatus] = []string{string(response.Status)}
 	header[event.HeaderCredits] = []string{strconv.FormatInt(int64(response.Metadata.CreditsConsumed), 10)}
 	header[event.HeaderDuration] = []string{strconv.FormatInt(response.Metadata.DurationMS, 10)}
@@ -114,7 +111,7 @@ func (s *session) complete(ctx context.Context, completion engine.Completion) er
 		header[event.HeaderCode] = []string{string(response.Errors[0].Code)}
 	}
 	for _, name := range []string{
-		event.HeaderAgent, event.HeaderRecipe, event.HeaderVersion, event.HeaderActor, event.HeaderTraceParent, event.HeaderReply,
+		event.HeaderSubject, event.HeaderActor, event.HeaderTraceParent,
 	} {
 		if values := s.record.Header[name]; len(values) > 0 {
 			header[name] = values
@@ -128,7 +125,7 @@ func (s *session) complete(ctx context.Context, completion engine.Completion) er
 }
 
 func (s *session) progressHeader() nats.Header {
-	header := make(nats.Header, headerSize)
+	header := journal.NewHeader()
 	if values := s.record.Header[event.HeaderTraceParent]; len(values) > 0 {
 		header[event.HeaderTraceParent] = values
 	}

@@ -74,8 +74,8 @@ func (b *bench) fund(id, reply string, data []byte) {
 	now := clock.System()
 	header := func() nats.Header {
 		header := nats.Header{
-			event.HeaderAgent: {"the-hunter"}, event.HeaderRecipe: {"discovery"}, event.HeaderVersion: {"7"},
-			event.HeaderActor: {"key:k1"}, event.HeaderTraceParent: {"00-trace"}, event.HeaderCredits: {"40000"},
+			event.HeaderSubject: {"the-hunter/discovery/7"},
+			event.HeaderActor:   {"key:k1"}, event.HeaderTraceParent: {"00-trace"}, event.HeaderCredits: {"40000"},
 		}
 		if reply != "" {
 			header[event.HeaderReply] = []string{reply}
@@ -207,9 +207,9 @@ func TestRunsAndAnswers(t *testing.T) {
 	assert.Equal(t, event.StatusSuccess, response.Status)
 	assert.JSONEq(t, `{"all": ["a00-trace", "b00-trace", "dentists"]}`, string(response.Data))
 	for name, want := range map[string]string{
-		event.HeaderStatus: "success", event.HeaderCode: "", event.HeaderCredits: "40000", event.HeaderAgent: "the-hunter",
-		event.HeaderRecipe: "discovery", event.HeaderVersion: "7", event.HeaderActor: "key:k1", event.HeaderTraceParent: "00-trace",
-		event.HeaderReply: inbox, event.HeaderDuration: strconv.FormatInt(response.Metadata.DurationMS, 10), event.HeaderSource: "/galley/executor",
+		event.HeaderStatus: "success", event.HeaderCode: "", event.HeaderCredits: "40000", event.HeaderSubject: "the-hunter/discovery/7",
+		event.HeaderActor: "key:k1", event.HeaderTraceParent: "00-trace", event.HeaderReply: "",
+		event.HeaderDuration: strconv.FormatInt(response.Metadata.DurationMS, 10), event.HeaderSource: "/galley/executor",
 	} {
 		assert.Equal(t, want, last.Header.Get(name), name)
 	}
@@ -515,7 +515,7 @@ func BenchmarkPipeline(b *testing.B) {
 			require.NoError(b, err)
 			entries = append(entries, journal.Entry{
 				Execution: subject.Execution{Customer: "cust_001", ID: id}, Kind: event.Funded, Source: "test", Time: now, Data: data,
-				Header: nats.Header{event.HeaderAgent: {"the-hunter"}, event.HeaderRecipe: {"discovery"}, event.HeaderVersion: {"7"}},
+				Header: nats.Header{event.HeaderSubject: {"the-hunter/discovery/7"}},
 			})
 		}
 		for _, result := range log.Append(b.Context(), entries...) {

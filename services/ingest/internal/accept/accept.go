@@ -190,14 +190,13 @@ func header(request *event.Request, trace string) nats.Header {
 	if trace == "" {
 		trace = newTrace()
 	}
-	return nats.Header{
-		event.HeaderAgent:       {request.AgentID},
-		event.HeaderRecipe:      {request.RecipeID},
-		event.HeaderVersion:     {strconv.Itoa(request.RecipeVersion)},
-		event.HeaderActor:       {request.Actor.String()},
-		event.HeaderCredits:     {strconv.FormatInt(int64(request.Quoted), 10)},
-		event.HeaderTraceParent: {trace},
-	}
+	recipe := event.RecipeVersion{AgentID: request.AgentID, RecipeID: request.RecipeID, Version: request.RecipeVersion}
+	header := journal.NewHeader()
+	header[event.HeaderSubject] = []string{recipe.String()}
+	header[event.HeaderActor] = []string{request.Actor.String()}
+	header[event.HeaderCredits] = []string{strconv.FormatInt(int64(request.Quoted), 10)}
+	header[event.HeaderTraceParent] = []string{trace}
+	return header
 }
 
 // newTrace starts a trace: a W3C traceparent, version 00, not sampled.

@@ -101,7 +101,7 @@ func (f *fixture) finish(t *testing.T, answer bool) {
 			return
 		}
 		header := nats.Header{event.HeaderStatus: {"success"}}
-		for _, name := range []string{event.HeaderReply, event.HeaderAgent} {
+		for _, name := range []string{event.HeaderReply, event.HeaderSubject} {
 			header[name] = message.Header[name]
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -114,7 +114,7 @@ func (f *fixture) finish(t *testing.T, answer bool) {
 			Execution: execution, Kind: event.Completed, Expect: last.Sequence, Source: "test", Header: header, Data: []byte(`{"data":1}`),
 		})
 		if answer {
-			_ = f.journal.Reply(header, []byte(`{"data":1}`))
+			_ = f.journal.Reply(message.Header.Get(event.HeaderReply), header, []byte(`{"data":1}`))
 		}
 	})
 	require.NoError(t, err)

@@ -130,7 +130,7 @@ func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error
 	for name, value := range map[string]string{
 		event.HeaderSpecVersion: "1.0", event.HeaderID: id, event.HeaderType: event.TypeRunRejected,
 		event.HeaderSource: "/galley/ingest", event.HeaderTime: now.Format(time.RFC3339Nano),
-		event.HeaderContentType: "application/json", jetstream.MsgIDHeader: id,
+		jetstream.MsgIDHeader: id,
 	} {
 		out.Header.Set(name, value)
 	}

@@ -86,7 +86,7 @@ type changes struct {
 	customers []string
 	agents    []string
 	recipes   []string
-	versions  []int32
+	versions  []int
 	statuses  []string
 	accepted  []time.Time
 	completed []*time.Time
@@ -150,17 +150,17 @@ func (c *changes) row(record *journal.Record, accepted time.Time) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("event %s: execution id: %w", record.ID(), err)
 	}
-	version, err := strconv.ParseInt(record.Header.Get(event.HeaderVersion), 10, 32)
+	recipe, err := event.ParseRecipeVersion(record.Header.Get(event.HeaderSubject))
 	if err != nil {
-		return 0, fmt.Errorf("event %s: recipe version: %w", record.ID(), err)
+		return 0, fmt.Errorf("event %s: header %s: %w", record.ID(), event.HeaderSubject, err)
 	}
 	i := len(c.ids)
 	c.rows[record.Execution.ID] = i
 	c.ids = append(c.ids, id)
 	c.customers = append(c.customers, record.Execution.Customer)
-	c.agents = append(c.agents, record.Header.Get(event.HeaderAgent))
-	c.recipes = append(c.recipes, record.Header.Get(event.HeaderRecipe))
-	c.versions = append(c.versions, int32(version))
+	c.agents = append(c.agents, recipe.AgentID)
+	c.recipes = append(c.recipes, recipe.RecipeID)
+	c.versions = append(c.versions, recipe.Version)
 	c.statuses = append(c.statuses, string(event.StatusAccepted))
 	c.accepted = append(c.accepted, accepted)
 	c.completed = append(c.completed, nil)

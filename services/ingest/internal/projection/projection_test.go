@@ -76,7 +76,7 @@ func (f *fixture) write(t *testing.T, customer string, status event.Status) subj
 	f.ids = append(f.ids, execution.ID)
 	header := func() nats.Header {
 		return nats.Header{
-			event.HeaderAgent: {"cook"}, event.HeaderRecipe: {"soup"}, event.HeaderVersion: {"3"}, event.HeaderActor: {"api_key:k1"},
+			event.HeaderSubject: {"cook/soup/3"}, event.HeaderActor: {"api_key:k1"},
 			event.HeaderCredits: {"250000"},
 		}
 	}
