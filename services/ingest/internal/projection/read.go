@@ -123,7 +123,7 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 	}
 	fresh := Execution{
 		ExecutionID: execution.ID, CustomerID: execution.Customer, AgentID: rows.agents[0], RecipeID: rows.recipes[0],
-		RecipeVersion: int(rows.versions[0]), Status: event.Status(rows.statuses[0]), AcceptedAt: rows.accepted[0],
+		RecipeVersion: rows.versions[0], Status: event.Status(rows.statuses[0]), AcceptedAt: rows.accepted[0],
 		CompletedAt: rows.completed[0], DurationMS: rows.durations[0], Charged: credit.Micro(rows.charged[0]),
 		Code: problem.Code(rows.codes[0]), Response: rows.responses[0],
 	}
