@@ -52,13 +52,26 @@ func (b *Bus) Provision(ctx context.Context) error {
 			return fmt.Errorf("provision stream %s: %w", stream.Name, err)
 		}
 	}
-	_, err := b.JS.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: subject.BucketRecipes, Description: "Immutable recipe versions", Storage: jetstream.FileStorage, Replicas: b.settings.Replicas,
-	})
-	if err != nil {
-		return fmt.Errorf("provision bucket %s: %w", subject.BucketRecipes, err)
+	for _, bucket := range b.buckets() {
+		if _, err := b.JS.CreateOrUpdateKeyValue(ctx, bucket); err != nil {
+			return fmt.Errorf("provision bucket %s: %w", bucket.Bucket, err)
+		}
 	}
 	return nil
+}
+
+func (b *Bus) buckets() []jetstream.KeyValueConfig {
+	file := func(name, description string, maxAge time.Duration) jetstream.KeyValueConfig {
+		return jetstream.KeyValueConfig{
+			Bucket: name, Description: description, TTL: maxAge, Storage: jetstream.FileStorage, Replicas: b.settings.Replicas,
+		}
+	}
+	return []jetstream.KeyValueConfig{
+		file(subject.BucketRecipes, "Immutable recipe versions", 0),
+		file(subject.BucketSignals, "Events and decisions that executions wait for", b.settings.JournalRetention),
+		file(subject.BucketSchedules, "When recipes start by themselves", 0),
+		file(subject.BucketSecrets, "Customers' secrets, encrypted", 0),
+	}
 }
 
 func (b *Bus) streams() []jetstream.StreamConfig {
@@ -71,8 +84,13 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 	journal := file(subject.StreamExecutions, "The journal: every execution's ordered events",
 		jetstream.LimitsPolicy, b.settings.JournalRetention, subject.AllExecutions)
 	journal.AllowDirect, journal.DenyDelete, journal.DenyPurge = true, true, true
+	delays := file(subject.StreamDelays, "Wake-up calls and starts, for later and due", jetstream.WorkQueuePolicy, 0,
+		subject.AllDelays, subject.AllDue)
+	delays.AllowMsgSchedules, delays.AllowRollup = true, true
 	return []jetstream.StreamConfig{
 		journal,
+		delays,
+		file(subject.StreamSignals, "Events for executions that wait", jetstream.WorkQueuePolicy, 0, subject.AllSignals),
 		file(subject.StreamRuns, "Requests to run a recipe", jetstream.WorkQueuePolicy, 0, subject.AllRuns),
 		file(subject.StreamActivity, "What people and services did", jetstream.LimitsPolicy, activityRetention,
 			subject.AllActivity, subject.AllRejected),

@@ -21,10 +21,13 @@ const (
 	Accepted Kind = "accepted"
 	// Funded says that the quoted maximum was debited. Data: Funding. Appended by billing.
 	Funded Kind = "funded"
-	// Started fences an earlier worker after a redelivery. Data: Checkpoint. Appended by the executor.
+	// Started fences an earlier worker: before the first effect outside the process, and when an execution is taken over or woken. Data:
+	// Checkpoint. Appended by the executor.
 	Started Kind = "started"
 	// Step is a durable checkpoint. Data: Checkpoint. Appended by the executor.
 	Step Kind = "step"
+	// Waiting says that nobody works on the execution until it is woken. Data: Checkpoint. Appended by the executor.
+	Waiting Kind = "waiting"
 	// Completed ends the journal, exactly once. Data: Response. Appended by whoever ends the execution.
 	Completed Kind = "completed"
 )
@@ -91,6 +94,9 @@ const (
 	StatusAccepted Status = "accepted"
 	// StatusRunning: funded, or in the middle of its steps.
 	StatusRunning Status = "running"
+	// StatusWaiting: in the middle of its steps, of which those that can go on wait for a time, an event, an approval or another
+	// execution.
+	StatusWaiting Status = "waiting"
 	// StatusSuccess: every step that was not skipped succeeded and the output is valid.
 	StatusSuccess Status = "success"
 	// StatusPartial: a step that may fail did, the rest and the output are fine.
@@ -154,6 +160,45 @@ type Request struct {
 	AcceptedAt time.Time    `json:"accepted_at"`
 	// Deadline is the latest moment at which the execution may still be going.
 	Deadline time.Time `json:"deadline"`
+	// Origin is the execution that this one goes on from or repeats, if any.
+	Origin *Origin `json:"origin,omitempty"`
+	// Parent is the step of another execution that runs this one, if any.
+	Parent *Parent `json:"parent,omitempty"`
+}
+
+// Verb is how an execution follows from an earlier one.
+type Verb string
+
+const (
+	// VerbRerun begins again, with the same input.
+	VerbRerun Verb = "rerun"
+	// VerbRerunFrom keeps the outcomes of the steps before one that is named, and begins there.
+	VerbRerunFrom Verb = "rerun_from"
+	// VerbResume keeps everything that is done, and begins at the step that failed.
+	VerbResume Verb = "resume"
+)
+
+// Origin links an execution to the one that it goes on from.
+type Origin struct {
+	ExecutionID string `json:"execution_id"`
+	Verb        Verb   `json:"verb"`
+	// Step is where it begins; empty for a rerun.
+	Step string `json:"step,omitempty"`
+	// State and Steps are what is kept. Steps are outcomes as in a Checkpoint; Credits of each is what this execution is charged for
+	// it: the price where the earlier execution gave it back, 0 where it was paid.
+	State map[string]any `json:"state,omitempty"`
+	Steps []StepOutcome  `json:"steps,omitempty"`
+}
+
+// MaxDepth is how deep executions may run executions.
+const MaxDepth = 8
+
+// Parent links an execution to the step that runs it.
+type Parent struct {
+	ExecutionID string `json:"execution_id"`
+	Step        string `json:"step"`
+	// Depth is 1 when the parent was not run by another execution itself.
+	Depth int `json:"depth"`
 }
 
 // Debit is the ledger row that paid for an execution.
@@ -169,16 +214,39 @@ type Funding struct {
 	Request
 }
 
-// Checkpoint is the whole resume state of an execution. Data of step and started.
+// Checkpoint is the whole resume state of an execution. Data of step, started and waiting.
 type Checkpoint struct {
 	ExecutionID string `json:"execution_id"`
 	// Delivery counts the workers that had the execution, from 1.
-	Delivery  int       `json:"delivery"`
+	Delivery int `json:"delivery"`
+	// Owner is the sequence in DELAYS of the message by which the worker got the execution; 0 when that was its funded event. The same
+	// message, delivered again, may take the execution over; any other one may not, unless the execution waits.
+	Owner     uint64    `json:"owner,omitempty"`
 	StartedAt time.Time `json:"started_at"`
-	// Next is the index of the first step that is not done.
-	Next  int            `json:"next"`
-	State map[string]any `json:"state"`
-	Steps []StepOutcome  `json:"steps"`
+	// State is the shared state, absent until a step has written it.
+	State map[string]any `json:"state,omitempty"`
+	// Steps are the outcomes so far, in the order in which the steps ended, and what is done of each foreach under way.
+	Steps []StepOutcome `json:"steps"`
+	// Waits are what the execution waits for.
+	Waits []Wait `json:"waits,omitempty"`
+}
+
+// Wait is a step, or one item of a foreach, that waits.
+type Wait struct {
+	Step string `json:"step"`
+	// Item is the index in a foreach, absent otherwise.
+	Item *int `json:"item,omitempty"`
+	// Since is when the wait began, Until when it ends in any case.
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+	// Attempts is how many attempts were made before a wait for the next one.
+	Attempts int `json:"attempts,omitempty"`
+	// Event is the name of the event that ends the wait (wait.event).
+	Event string `json:"event,omitempty"`
+	// Approval is what is to be decided (approval).
+	Approval string `json:"approval,omitempty"`
+	// Execution is the execution whose end ends the wait (recipe.run).
+	Execution string `json:"execution,omitempty"`
 }
 
 // StepStatus is how a step ended.
@@ -189,8 +257,12 @@ const (
 	StepSuccess StepStatus = "success"
 	// StepFailed: every attempt failed.
 	StepFailed StepStatus = "failed"
+	// StepPartial: some items of a foreach failed, which they may, and some succeeded.
+	StepPartial StepStatus = "partial"
 	// StepSkipped: its condition was false.
 	StepSkipped StepStatus = "skipped"
+	// StepRunning: a foreach some items of which are not done. Only in checkpoints.
+	StepRunning StepStatus = "running"
 )
 
 // StepOutcome is the durable outcome of a step.
@@ -199,6 +271,19 @@ type StepOutcome struct {
 	// Output is what later steps may read.
 	Output any            `json:"output,omitempty"`
 	Error  *problem.Error `json:"error,omitempty"`
+	// Items are the outcomes of a foreach that are there, by their index; nil for a step without one.
+	Items []ItemOutcome `json:"item_outcomes,omitempty"`
+}
+
+// ItemOutcome is the durable outcome of one item of a foreach.
+type ItemOutcome struct {
+	Index      int            `json:"index"`
+	Status     StepStatus     `json:"status"`
+	Attempts   int            `json:"attempts"`
+	DurationMS int64          `json:"duration_ms"`
+	Credits    credit.Micro   `json:"credits"`
+	Output     any            `json:"output,omitempty"`
+	Error      *problem.Error `json:"error,omitempty"`
 }
 
 // StepSummary is what the response tells of a step.
@@ -208,6 +293,15 @@ type StepSummary struct {
 	Attempts   int          `json:"attempts"`
 	DurationMS int64        `json:"duration_ms"`
 	Credits    credit.Micro `json:"credits"`
+	// Items counts the items of a foreach; absent for a step without one.
+	Items *ItemCount `json:"items,omitempty"`
+}
+
+// ItemCount is how the items of a foreach ended. Attempts and Credits of its step are sums over them.
+type ItemCount struct {
+	Total     int `json:"total"`
+	Succeeded int `json:"succeeded"`
+	Failed    int `json:"failed"`
 }
 
 // Response is the one standard response: HTTP body, data of completed, webhook.

@@ -21,6 +21,8 @@ const (
 	NotFound Code = "NOT_FOUND"
 	// Conflict: the resource exists already, or an idempotency key was used for another request.
 	Conflict Code = "CONFLICT"
+	// ExecutionEnded: the execution has ended, so nothing can be done to it any more.
+	ExecutionEnded Code = "EXECUTION_ENDED"
 	// PayloadTooLarge: the body or event is over the limit.
 	PayloadTooLarge Code = "PAYLOAD_TOO_LARGE"
 	// Unavailable: a dependency is down; the same request may succeed later.
@@ -59,6 +61,16 @@ const (
 	RecipeUnavailable Code = "RECIPE_UNAVAILABLE"
 	// Cancelled: somebody ended the execution.
 	Cancelled Code = "CANCELLED"
+	// Rejected: somebody decided against what an approval asked for.
+	Rejected Code = "REJECTED"
+	// TooManyItems: a foreach was given more items than it may have.
+	TooManyItems Code = "TOO_MANY_ITEMS"
+	// TooDeep: an execution would run an execution more than eight levels deep.
+	TooDeep Code = "TOO_DEEP"
+	// ChildFailed: the execution that a step ran has failed.
+	ChildFailed Code = "CHILD_FAILED"
+	// SecretUnavailable: a secret that the step reads is not there.
+	SecretUnavailable Code = "SECRET_UNAVAILABLE"
 )
 
 // Error is one error of the standard response. It never holds a stack trace, an internal address or a secret.

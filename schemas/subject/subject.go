@@ -6,6 +6,12 @@
 //	galley.execution.<shard>.<customer>.<execution>.<event>         a milestone of one execution: accepted, funded, completed
 //	galley.execution.<shard>.<customer>.<execution>.<event>.<n>     what happens in between: started, step (stream EXECUTIONS)
 //	galley.activity.<customer>.<resource>.<verb>                    what people and services did (stream ACTIVITY)
+//	galley.signal.<customer>.<execution>.<name>                     an event that an execution waits for (stream SIGNALS)
+//	galley.delay.execution.<customer>.<execution>                   a wake-up call, to be made later (stream DELAYS)
+//	galley.due.execution.<customer>.<execution>                     the call, now (stream DELAYS)
+//	galley.delay.schedule.<customer>.<schedule>                     the next start of a schedule, later (stream DELAYS)
+//	galley.due.schedule.<customer>.<schedule>                       the start, now (stream DELAYS)
+//	galley.notify.<customer>.<execution>                            what a running execution should look at, in no stream
 //	galley.dead.<stream>                                            a message that cannot be processed (stream DEAD_LETTERS)
 //	galley.query.<service>.<name>                                   request and reply between services, in no stream
 package subject
@@ -17,22 +23,41 @@ import (
 	"strings"
 )
 
-// Names of the streams and of the key-value bucket that holds the immutable recipe versions.
+// Names of the streams.
 const (
 	StreamExecutions  = "EXECUTIONS"
 	StreamRuns        = "RUNS"
+	StreamSignals     = "SIGNALS"
+	StreamDelays      = "DELAYS"
 	StreamActivity    = "ACTIVITY"
 	StreamDeadLetters = "DEAD_LETTERS"
-	BucketRecipes     = "recipes"
+)
+
+// Names of the key-value buckets.
+const (
+	// BucketRecipes holds the immutable recipe versions, see RecipeKey.
+	BucketRecipes = "recipes"
+	// BucketSignals holds events for executions that have not come to wait for them yet, and decisions, see SignalKey.
+	BucketSignals = "signals"
+	// BucketSchedules holds the schedules, see ScheduleKey.
+	BucketSchedules = "schedules"
+	// BucketSecrets holds customers' secrets, encrypted, see SecretKey.
+	BucketSecrets = "secrets"
 )
 
 // Wildcards that the streams capture.
 const (
-	AllExecutions  = "galley.execution.>"
-	AllRuns        = "galley.run.request.>"
-	AllRejected    = "galley.run.rejected.>"
-	AllActivity    = "galley.activity.>"
-	AllDeadLetters = "galley.dead.>"
+	AllExecutions    = "galley.execution.>"
+	AllRuns          = "galley.run.request.>"
+	AllRejected      = "galley.run.rejected.>"
+	AllActivity      = "galley.activity.>"
+	AllDeadLetters   = "galley.dead.>"
+	AllSignals       = "galley.signal.>"
+	AllDelays        = "galley.delay.>"
+	AllDue           = "galley.due.>"
+	AllDueExecutions = "galley.due.execution.>"
+	AllDueSchedules  = "galley.due.schedule.>"
+	AllNotices       = "galley.notify.>"
 )
 
 // Shards is the number of virtual shards of the journal. It never changes: a large installation places the shards on several
@@ -136,6 +161,80 @@ func Activity(customer, action string) string {
 // DeadLetter is where messages of a stream go that cannot be processed.
 func DeadLetter(stream string) string {
 	return "galley.dead." + stream
+}
+
+// Delay is where a wake-up call for the execution waits for its time. There is one at a time: a later one replaces it.
+func (e Execution) Delay() string {
+	return "galley.delay.execution." + e.Customer + "." + e.ID
+}
+
+// Due is where a wake-up call for the execution is made.
+func (e Execution) Due() string {
+	return "galley.due.execution." + e.Customer + "." + e.ID
+}
+
+// Notify is where the process that works on the execution, if any, is told to look: at a signal, or whether it was ended.
+func (e Execution) Notify() string {
+	return "galley.notify." + e.Customer + "." + e.ID
+}
+
+// Signal is where a producer publishes an event that the execution waits for.
+func (e Execution) Signal(name string) string {
+	return "galley.signal." + e.Customer + "." + e.ID + "." + name
+}
+
+// SignalKind tells the two uses of a signal apart.
+type SignalKind string
+
+const (
+	// SignalEvent is an event, by its name.
+	SignalEvent SignalKind = "event"
+	// SignalApproval is a decision, by the id of the step that waits for it, with "-<index>" for an item of a foreach.
+	SignalApproval SignalKind = "approval"
+)
+
+// SignalKey is the key of a signal in the bucket signals.
+func (e Execution) SignalKey(kind SignalKind, name string) string {
+	return e.Customer + "." + e.ID + "." + string(kind) + "." + name
+}
+
+// ParseDue takes the subject of a wake-up call apart.
+func ParseDue(subject string) (Execution, error) {
+	return parsePair(subject, "galley.due.execution.")
+}
+
+// ParseNotify takes the subject of a notice apart.
+func ParseNotify(subject string) (Execution, error) {
+	return parsePair(subject, "galley.notify.")
+}
+
+func parsePair(subject, prefix string) (Execution, error) {
+	rest, found := strings.CutPrefix(subject, prefix)
+	customer, id, cut := strings.Cut(rest, ".")
+	if !found || !cut || !ValidID(customer) || !ValidID(id) {
+		return Execution{}, fmt.Errorf("subject %q: not %s<customer>.<execution>", subject, prefix)
+	}
+	return Execution{Customer: customer, ID: id}, nil
+}
+
+// ScheduleDelay is where the next start of a schedule waits for its time.
+func ScheduleDelay(customer, schedule string) string {
+	return "galley.delay.schedule." + customer + "." + schedule
+}
+
+// ScheduleDue is where the start of a schedule is due.
+func ScheduleDue(customer, schedule string) string {
+	return "galley.due.schedule." + customer + "." + schedule
+}
+
+// ScheduleKey is the key of a schedule in the bucket schedules.
+func ScheduleKey(customer, schedule string) string {
+	return customer + "." + schedule
+}
+
+// SecretKey is the key of a secret in the bucket secrets.
+func SecretKey(customer, name string) string {
+	return customer + "." + name
 }
 
 // Query is the request-reply subject of a service's query.
