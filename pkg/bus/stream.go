@@ -44,16 +44,25 @@ func (s Settings) Validate() error {
 	return errors.Join(problems...)
 }
 
-// Provision creates the streams and the bucket, or brings them up to date. Every service calls it when it starts and whenever
-// a stream is missing, so there is no order of starting.
+// Provision creates the streams and buckets, or brings them up to date. Every service calls it when it starts and whenever a stream
+// is missing, so there is no order of starting. What is as it should be is left alone: an update, also one that changes nothing,
+// races with whatever the server is doing to the stream at the moment.
 func (b *Bus) Provision(ctx context.Context) error {
 	for _, stream := range b.streams() {
-		if _, err := b.JS.CreateOrUpdateStream(ctx, stream); err != nil {
+		_, err := b.JS.CreateStream(ctx, stream)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			_, err = b.JS.UpdateStream(ctx, stream)
+		}
+		if err != nil {
 			return fmt.Errorf("provision stream %s: %w", stream.Name, err)
 		}
 	}
 	for _, bucket := range b.buckets() {
-		if _, err := b.JS.CreateOrUpdateKeyValue(ctx, bucket); err != nil {
+		_, err := b.JS.CreateKeyValue(ctx, bucket)
+		if errors.Is(err, jetstream.ErrBucketExists) {
+			_, err = b.JS.UpdateKeyValue(ctx, bucket)
+		}
+		if err != nil {
 			return fmt.Errorf("provision bucket %s: %w", bucket.Bucket, err)
 		}
 	}
