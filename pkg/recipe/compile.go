@@ -67,7 +67,9 @@ func (k *compilation) recipe(document *document) *Recipe {
 		input: k.schema(document.input), output: k.schema(document.output), canonical: document.canonical(),
 	}
 	for i := range document.steps {
-		recipe.Steps = append(recipe.Steps, k.step(&document.steps[i]))
+		step := k.step(&document.steps[i])
+		recipe.Steps = append(recipe.Steps, step)
+		recipe.Stages = append(recipe.Stages, Stage{Step: step})
 	}
 	if document.result != nil {
 		recipe.Result = &Template{root: k.template(document.result)}

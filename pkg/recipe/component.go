@@ -20,7 +20,27 @@ const (
 	KindHTTP Kind = "action.http"
 	// KindStateSet writes each field of its input to the shared state; its output is that input.
 	KindStateSet Kind = "state.set"
+	// KindRecipeRun runs another recipe of the customer as an execution of its own. Its input is {agent, recipe, version?, input?}, its
+	// output the standard response.
+	KindRecipeRun Kind = "recipe.run"
+	// KindWaitFor waits {duration}, KindWaitUntil until {time} (RFC 3339). Their output is {until}.
+	KindWaitFor   Kind = "wait.for"
+	KindWaitUntil Kind = "wait.until"
+	// KindWaitEvent waits for the event {name} for at most {timeout}. Its output is the event's data.
+	KindWaitEvent Kind = "wait.event"
+	// KindApproval waits for a decision about {title} for at most {timeout}. Its output is {approved, by, comment, at}; the step fails when
+	// it is rejected.
+	KindApproval Kind = "approval"
 )
+
+// Waits reports whether steps of this kind wait for something that takes its time: a clock, a person, another execution.
+func (k Kind) Waits() bool {
+	switch k {
+	case KindRecipeRun, KindWaitFor, KindWaitUntil, KindWaitEvent, KindApproval:
+		return true
+	}
+	return false
+}
 
 // Effect reports whether a step of this kind changes something outside the process, so that its outcome must be durable before
 // the next step begins.

@@ -15,6 +15,7 @@ const (
 	nameVars      = "vars"
 	nameExecution = "execution"
 	nameSecrets   = "secrets"
+	nameIndex     = "index"
 )
 
 func scopeNames() []string {

@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/galley-engine/galley/schemas/credit"
@@ -23,8 +24,9 @@ type Recipe struct {
 	Agent       string
 	ID          string
 	Description string
-	// Steps run in this order.
-	Steps []*Step
+	// Steps are all steps, in the order of the document. Stages says how they run.
+	Steps  []*Step
+	Stages []Stage
 	// Timeout bounds an execution.
 	Timeout time.Duration
 	// Result is the template of the response's data; nil when the document has none: then it is the final state, or the last
@@ -35,6 +37,41 @@ type Recipe struct {
 
 	input, output *schema
 	canonical     []byte
+}
+
+// Stage is one entry of a list of steps: a single step, or branches that run at the same time.
+type Stage struct {
+	// Step is nil for branches.
+	Step *Step
+	// Branches are lists of stages. What comes after them begins when all of them have ended.
+	Branches [][]Stage
+}
+
+// ForEach runs a step once for each item of a list.
+type ForEach struct {
+	// Name is what expressions call the item; its index, from 0, is index.
+	Name string
+	// MaxItems bounds the list, MaxParallel how many items are under way at the same time.
+	MaxItems    int
+	MaxParallel int
+
+	in *expression
+}
+
+// Items evaluates the list. Its errors are those of [Template.Eval], with code TOO_MANY_ITEMS for one that is too long.
+func (f *ForEach) Items(ctx context.Context, scope *Scope) ([]any, error) {
+	value, err := f.in.eval(&evaluation{ctx: ctx, scope: scope})
+	if err != nil {
+		return nil, err
+	}
+	items, ok := value.([]any)
+	switch {
+	case !ok:
+		return nil, f.in.fail(problem.ExpressionError, "a foreach goes over a list")
+	case len(items) > f.MaxItems:
+		return nil, f.in.fail(problem.TooManyItems, fmt.Sprintf("there are %d items, max_items allows %d", len(items), f.MaxItems))
+	}
+	return items, nil
 }
 
 // Step is one compiled step.
@@ -51,6 +88,10 @@ type Step struct {
 	// Checkpoint asks for a durable outcome before the next step begins: the step has an effect outside the process, or its
 	// author wants one.
 	Checkpoint bool
+	// ForEach is nil for a step that runs once. The condition is evaluated once, without an item.
+	ForEach *ForEach
+	// SecretsUsed names the secrets that With reads, sorted. They must be in the scope when With is evaluated.
+	SecretsUsed []string
 
 	condition *expression
 }
@@ -71,11 +112,15 @@ func (s *Step) ShouldRun(ctx context.Context, scope *Scope) (bool, error) {
 	return truth, nil
 }
 
-// Quote is the maximum price of an execution: the sum of the prices of the steps.
+// Quote is the maximum price of an execution: the sum of the prices of the steps, that of a foreach as often as it may have items.
 func (r *Recipe) Quote() credit.Micro {
 	var sum credit.Micro
 	for _, step := range r.Steps {
-		sum += step.Price
+		times := credit.Micro(1)
+		if step.ForEach != nil {
+			times = credit.Micro(step.ForEach.MaxItems)
+		}
+		sum += step.Price * times
 	}
 	return sum
 }

@@ -13,11 +13,24 @@ type Scope struct {
 	State map[string]any
 	// Vars holds at least the settings that [Recipe.VarsUsed] names.
 	Vars map[string]any
+	// Secrets holds the secrets that the template to be evaluated next reads; only a step's With does.
+	Secrets map[string]any
 	// Execution and Customer are what execution.id and execution.customer read.
 	Execution string
 	Customer  string
 
 	steps map[string]any
+	// itemName is what the item of a foreach is called, "" outside.
+	itemName string
+	item     any
+	index    int
+}
+
+// ForItem is a scope for one item of a foreach. It shows the same values as s and changes with it; nothing is set through it.
+func (s *Scope) ForItem(name string, item any, index int) *Scope {
+	scope := *s
+	scope.itemName, scope.item, scope.index = name, item, index
+	return &scope
 }
 
 // SetStep makes the outcome of a step readable as steps.<id>.output, .status and .error. A step that failed has no output, one
@@ -27,6 +40,15 @@ func (s *Scope) SetStep(id, status string, output, stepError any) {
 		s.steps = make(map[string]any)
 	}
 	s.steps[id] = map[string]any{"output": output, "status": status, "error": stepError}
+}
+
+// SetOutputs makes the outcome of a foreach readable as steps.<id>.outputs, .status and .error: a list with one output for each
+// item, in the order of the items, null for one that failed.
+func (s *Scope) SetOutputs(id, status string, outputs []any, stepError any) {
+	if s.steps == nil {
+		s.steps = make(map[string]any)
+	}
+	s.steps[id] = map[string]any{"outputs": outputs, "status": status, "error": stepError}
 }
 
 // activation shows a Scope to CEL without copying it, and keeps CEL's types out of the Scope's own methods.
@@ -45,6 +67,12 @@ func (a *activation) ResolveName(name string) (any, bool) {
 		return orEmpty(a.steps), true
 	case nameExecution:
 		return map[string]any{"id": a.Execution, "customer": a.Customer}, true
+	case nameSecrets:
+		return orEmpty(a.Secrets), true
+	case nameIndex:
+		return float64(a.index), a.itemName != ""
+	case a.itemName:
+		return a.item, a.itemName != ""
 	}
 	return nil, false
 }
