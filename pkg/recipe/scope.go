@@ -26,7 +26,7 @@ type Scope struct {
 	index    int
 }
 
-// ForItem is a scope for one item of a foreach. It shows the same values as s and changes with it; nothing is set through it.
+// ForItem is a scope for one item of a foreach, with the values that s has now. Nothing is set through it.
 func (s *Scope) ForItem(name string, item any, index int) *Scope {
 	scope := *s
 	scope.itemName, scope.item, scope.index = name, item, index
