@@ -223,12 +223,23 @@ func (e *Entry) message() *nats.Msg {
 	return &nats.Msg{Subject: e.Execution.Event(string(e.Kind), e.Qualifier), Header: header, Data: e.Data}
 }
 
-// Reply publishes a completed event to the caller who waits for it at the inbox, if there is one. It is not stored: a caller that
-// misses it reads the journal.
-func (j *Journal) Reply(inbox string, header nats.Header, data []byte) error {
-	if inbox == "" {
-		return nil
+// Reply tells those who wait for the execution that it is completed, header and data being those of that event; asked is the header of
+// its accepted or funded event, which names them. The caller's inbox gets the response, which is not stored: a caller that misses
+// it reads the journal. An execution that runs this one is woken up.
+func (j *Journal) Reply(ctx context.Context, asked, header nats.Header, data []byte) error {
+	var failures []error
+	if parent := asked.Get(event.HeaderParent); parent != "" {
+		if _, err := j.js.Publish(ctx, parent, nil); err != nil {
+			failures = append(failures, fmt.Errorf("wake %s: %w", parent, err))
+		}
 	}
+	if inbox := asked.Get(event.HeaderReply); inbox != "" {
+		failures = append(failures, j.reply(inbox, header, data))
+	}
+	return errors.Join(failures...)
+}
+
+func (j *Journal) reply(inbox string, header nats.Header, data []byte) error {
 	reply := &nats.Msg{Subject: inbox, Header: nats.Header{}, Data: data}
 	for _, name := range []string{event.HeaderStatus, event.HeaderCode} {
 		if value := header.Get(name); value != "" {

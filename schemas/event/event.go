@@ -80,6 +80,8 @@ const (
 const (
 	// HeaderReply is the inbox of a synchronous caller: whoever appends completed also publishes its data there.
 	HeaderReply = "galley-reply"
+	// HeaderParent (accepted and funded of an execution that another one runs) is where that one is woken up when this one has ended.
+	HeaderParent = "galley-parent"
 	// HeaderAppend is unique to one append, so that its author recognises its own event after a lost acknowledgement.
 	HeaderAppend = "galley-append"
 	// HeaderError is the code of a refusal in a reply to a query; the data is then a problem.Error.

@@ -33,7 +33,7 @@ const (
 // Journal appends events and answers callers; a *journal.Journal.
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
-	Reply(inbox string, header nats.Header, data []byte) error
+	Reply(ctx context.Context, asked, header nats.Header, data []byte) error
 }
 
 // Deps is what a Consumer works with.
@@ -127,7 +127,7 @@ func (c *Consumer) advance(ctx context.Context, messages []message, charges []le
 	var failed int
 	var failure error
 	for i, result := range c.Journal.Append(ctx, entries...) {
-		if err := c.appended(causes[i], &entries[i], result); err != nil {
+		if err := c.appended(ctx, causes[i], &entries[i], result); err != nil {
 			failed, failure = failed+1, err
 		}
 	}
@@ -147,7 +147,7 @@ func (c *Consumer) settled(m *message, charge *ledger.Charge) {
 
 // appended does what is left to do for a message after the append of its next event. It returns an error when that has to be
 // tried again.
-func (c *Consumer) appended(m *message, entry *journal.Entry, result journal.Result) error {
+func (c *Consumer) appended(ctx context.Context, m *message, entry *journal.Entry, result journal.Result) error {
 	header, response, ended := entry.Header, entry.Data, entry.Kind == event.Completed
 	if moved, ok := errors.AsType[*journal.MovedError](result.Err); ok {
 		// An earlier delivery came this far and may have died before it answered the caller; or the execution was cancelled.
@@ -157,7 +157,7 @@ func (c *Consumer) appended(m *message, entry *journal.Entry, result journal.Res
 		return result.Err
 	}
 	if ended {
-		if err := c.Journal.Reply(m.record.Header.Get(event.HeaderReply), header, response); err != nil {
+		if err := c.Journal.Reply(ctx, m.record.Header, header, response); err != nil {
 			c.Logger.Debug().Err(err).Str("execution", m.record.Execution.ID).Msg("caller not answered, the journal has the response")
 		}
 	}

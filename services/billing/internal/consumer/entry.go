@@ -31,7 +31,7 @@ func (m *message) next(kind event.Kind, credits int64, now time.Time, data []byt
 	header := journal.NewHeader()
 	handOn := []string{event.HeaderSubject, event.HeaderActor, event.HeaderTraceParent}
 	if kind != event.Completed { // whoever ends the execution replies
-		handOn = append(handOn, event.HeaderReply)
+		handOn = append(handOn, event.HeaderReply, event.HeaderParent)
 	}
 	for _, name := range handOn {
 		if values := m.record.Header[name]; len(values) > 0 {

@@ -23,7 +23,7 @@ import (
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
 	Last(ctx context.Context, execution subject.Execution) (journal.Record, error)
-	Reply(inbox string, header nats.Header, data []byte) error
+	Reply(ctx context.Context, asked, header nats.Header, data []byte) error
 }
 
 // Recipes gives compiled recipes.

@@ -114,7 +114,7 @@ func (f *fixture) finish(t *testing.T, answer bool) {
 			Execution: execution, Kind: event.Completed, Expect: last.Sequence, Source: "test", Header: header, Data: []byte(`{"data":1}`),
 		})
 		if answer {
-			_ = f.journal.Reply(message.Header.Get(event.HeaderReply), header, []byte(`{"data":1}`))
+			_ = f.journal.Reply(ctx, message.Header, header, []byte(`{"data":1}`))
 		}
 	})
 	require.NoError(t, err)
