@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -252,8 +253,11 @@ func (j *Journal) reply(inbox string, header nats.Header, data []byte) error {
 	return nil
 }
 
-type lastRequest struct {
-	LastBySubject string `json:"last_by_subj"`
+// storedRequest asks for the last message of a subject, or for the next one from a sequence on.
+type storedRequest struct {
+	LastBySubject string `json:"last_by_subj,omitempty"`
+	Sequence      uint64 `json:"seq,omitempty"`
+	NextBySubject string `json:"next_by_subj,omitempty"`
 }
 
 type storedReply struct {
@@ -269,34 +273,78 @@ type storedReply struct {
 
 // Last reads the execution's last event through the stream's leader (a direct get may be served by a follower that lags behind).
 func (j *Journal) Last(ctx context.Context, execution subject.Execution) (Record, error) {
-	return j.read(ctx, execution, execution.All())
+	return j.read(ctx, execution, storedRequest{LastBySubject: execution.All()})
 }
 
 // First reads the execution's accepted event, as Last does.
 func (j *Journal) First(ctx context.Context, execution subject.Execution) (Record, error) {
-	return j.read(ctx, execution, execution.Event(string(event.Accepted), ""))
+	return j.read(ctx, execution, storedRequest{LastBySubject: execution.Event(string(event.Accepted), "")})
 }
 
-func (j *Journal) read(ctx context.Context, execution subject.Execution, filter string) (Record, error) {
-	request, err := json.Marshal(lastRequest{LastBySubject: filter})
+// Events reads the execution's events in their order, as Last does, up to the one that stands last when it begins. An error, also that
+// there are none or that the first of them have expired, ends it.
+func (j *Journal) Events(ctx context.Context, execution subject.Execution) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		last, err := j.Last(ctx, execution)
+		var next Record
+		if err == nil {
+			next, err = j.First(ctx, execution)
+		}
+		for err == nil {
+			if !yield(next, nil) || next.Sequence >= last.Sequence {
+				return
+			}
+			next, err = j.read(ctx, execution, storedRequest{Sequence: next.Sequence + 1, NextBySubject: execution.All()})
+		}
+		yield(Record{}, err)
+	}
+}
+
+// Funded reads the execution's funded event, as Last does.
+func (j *Journal) Funded(ctx context.Context, execution subject.Execution) (Record, error) {
+	return j.read(ctx, execution, storedRequest{LastBySubject: execution.Event(string(event.Funded), "")})
+}
+
+// Signal reads the event or decision of this name that has come for the execution, if one has, through the leader as well.
+func (j *Journal) Signal(
+	ctx context.Context, execution subject.Execution, kind subject.SignalKind, name string,
+) (data []byte, found bool, err error) {
+	key := "$KV." + subject.BucketSignals + "." + execution.SignalKey(kind, name)
+	reply, err := j.stored(ctx, "KV_"+subject.BucketSignals, storedRequest{LastBySubject: key})
+	if errors.Is(err, ErrNotFound) {
+		return nil, false, nil
+	}
+	return reply.Message.Data, err == nil, err
+}
+
+func (j *Journal) stored(ctx context.Context, stream string, wanted storedRequest) (storedReply, error) {
+	var reply storedReply
+	request, err := json.Marshal(wanted)
 	if err != nil {
-		return Record{}, fmt.Errorf("encode request: %w", err)
+		return reply, fmt.Errorf("encode request: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
 	defer cancel()
-	message, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+subject.StreamExecutions, request)
+	message, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
 	if err != nil {
-		return Record{}, fmt.Errorf("read the journal of %s: %w", execution.ID, err)
+		return reply, fmt.Errorf("read %s: %w", stream, err)
 	}
-	var reply storedReply
 	if err := json.Unmarshal(message.Data, &reply); err != nil {
-		return Record{}, fmt.Errorf("decode the journal of %s: %w", execution.ID, err)
+		return reply, fmt.Errorf("decode a message of %s: %w", stream, err)
 	}
 	switch {
 	case reply.Error != nil && reply.Error.ErrorCode == codeNoMessage:
-		return Record{}, fmt.Errorf("execution %s: %w", execution.ID, ErrNotFound)
+		return reply, ErrNotFound
 	case reply.Error != nil:
-		return Record{}, fmt.Errorf("read the journal of %s: %w", execution.ID, reply.Error)
+		return reply, fmt.Errorf("read %s: %w", stream, reply.Error)
+	}
+	return reply, nil
+}
+
+func (j *Journal) read(ctx context.Context, execution subject.Execution, wanted storedRequest) (Record, error) {
+	reply, err := j.stored(ctx, subject.StreamExecutions, wanted)
+	if err != nil {
+		return Record{}, fmt.Errorf("execution %s: %w", execution.ID, err)
 	}
 	header, err := nats.DecodeHeadersMsg(reply.Message.Header)
 	if err != nil {

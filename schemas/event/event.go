@@ -225,6 +225,8 @@ type Checkpoint struct {
 	// message, delivered again, may take the execution over; any other one may not, unless the execution waits.
 	Owner     uint64    `json:"owner,omitempty"`
 	StartedAt time.Time `json:"started_at"`
+	// Checkpoints counts the step events so far, this one included.
+	Checkpoints int `json:"checkpoints"`
 	// State is the shared state, absent until a step has written it.
 	State map[string]any `json:"state,omitempty"`
 	// Steps are the outcomes so far, in the order in which the steps ended, and what is done of each foreach under way.

@@ -22,6 +22,8 @@ const (
 const (
 	// Ready is answered by every service: Readiness.
 	Ready = "ready"
+	// Start (ingest): StartRequest to StartReply. Idempotent by Key.
+	Start = "start"
 	// Balance (billing): BalanceRequest to BalanceReply.
 	Balance = "balance"
 	// Grant (billing): GrantRequest to GrantReply. Idempotent by ID.
@@ -36,6 +38,24 @@ const (
 type Readiness struct {
 	Ready  bool              `json:"ready"`
 	Checks map[string]string `json:"checks"`
+}
+
+// StartRequest has a step of an execution run another one. The same Key is the same execution.
+type StartRequest struct {
+	Key         string          `json:"key"`
+	CustomerID  string          `json:"customer_id"`
+	AgentID     string          `json:"agent_id"`
+	RecipeID    string          `json:"recipe_id"`
+	Version     int             `json:"version,omitempty"`
+	Input       json.RawMessage `json:"input_data"`
+	Actor       event.Actor     `json:"actor"`
+	Parent      event.Parent    `json:"parent"`
+	TraceParent string          `json:"trace_parent,omitempty"`
+}
+
+// StartReply names the execution.
+type StartReply struct {
+	ExecutionID string `json:"execution_id"`
 }
 
 // BalanceRequest asks for a customer's balance.

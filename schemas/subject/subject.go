@@ -183,6 +183,18 @@ func (e Execution) Signal(name string) string {
 	return "galley.signal." + e.Customer + "." + e.ID + "." + name
 }
 
+// ParseSignal takes the subject of an event that an execution waits for apart.
+func ParseSignal(subject string) (execution Execution, name string, err error) {
+	pair, name, _ := strings.Cut(strings.TrimPrefix(subject, "galley.signal."), ".")
+	if id, rest, cut := strings.Cut(name, "."); cut {
+		execution, name = Execution{Customer: pair, ID: id}, rest
+	}
+	if !strings.HasPrefix(subject, "galley.signal.") || !ValidID(execution.Customer) || !ValidID(execution.ID) || !ValidID(name) {
+		return Execution{}, "", fmt.Errorf("subject %q: not galley.signal.<customer>.<execution>.<name>", subject)
+	}
+	return execution, name, nil
+}
+
 // SignalKind tells the two uses of a signal apart.
 type SignalKind string
 
@@ -225,6 +237,12 @@ func ScheduleDelay(customer, schedule string) string {
 // ScheduleDue is where the start of a schedule is due.
 func ScheduleDue(customer, schedule string) string {
 	return "galley.due.schedule." + customer + "." + schedule
+}
+
+// ParseScheduleDue takes the subject of a start that is due apart.
+func ParseScheduleDue(subject string) (customer, schedule string, err error) {
+	pair, err := parsePair(subject, "galley.due.schedule.")
+	return pair.Customer, pair.ID, err
 }
 
 // ScheduleKey is the key of a schedule in the bucket schedules.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
 )
 
@@ -15,6 +16,8 @@ type Config struct {
 	Concurrency int `env:"GALLEY_CONCURRENCY" envDefault:"256"`
 	// AllowedHosts are the host:port pairs outside the public internet that steps may call, such as 127.0.0.1:8001.
 	AllowedHosts []string `env:"GALLEY_ALLOWED_HOSTS"`
+	// SecretsKey holds the keys of customers' secrets as secret.ParseKeys reads them, the same ones as ingest has.
+	SecretsKey string `env:"GALLEY_SECRETS_KEY"`
 }
 
 // Validate joins everything that is wrong.
@@ -25,6 +28,9 @@ func (c Config) Validate() error {
 	}
 	if err := actionhttp.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_ALLOWED_HOSTS: %w", err))
+	}
+	if _, err := secret.ParseKeys(c.SecretsKey); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

@@ -9,11 +9,14 @@ import (
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/services/executor/internal/catalogue"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
 	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
+	"github.com/galley-engine/galley/services/executor/internal/outside"
+	secrets "github.com/galley-engine/galley/services/executor/internal/secret"
 	"github.com/galley-engine/galley/services/executor/internal/worker"
 )
 
@@ -35,7 +38,15 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	}
 	call := actionhttp.New(config.AllowedHosts, deps.Clock)
 	components := component.Registry{recipe.KindHTTP: call, recipe.KindStateSet: stateset.Component{}}
-	runner := engine.New(components, deps.Clock, deps.Logger)
+	keys, err := secret.ParseKeys(config.SecretsKey)
+	if err != nil {
+		return nil, fmt.Errorf("build executor: %w", err)
+	}
+	values, err := secrets.New(deps.Bus.JS, keys, deps.Clock, deps.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("build executor: %w", err)
+	}
+	runner := engine.New(components, outside.New(deps.Bus, values), deps.Clock, deps.Logger)
 	settings := worker.Settings{Concurrency: config.Concurrency, AckWait: deps.AckWait}
 	return &Service{
 		deps: deps, http: call,

@@ -3,6 +3,7 @@ package component
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/galley-engine/galley/pkg/recipe"
@@ -26,27 +27,31 @@ type Registry map[recipe.Kind]Component
 type Call struct {
 	Execution subject.Execution
 	Step      string
+	// Item is the index in a foreach, nil without one.
+	Item *int
 	// Attempt counts from 1, and again from 1 when another worker takes the execution over.
 	Attempt int
 	// TraceParent is the W3C trace context of the execution, or "".
 	TraceParent string
 	// With is the step's input, filled in: what encoding/json would decode.
 	With any
-	// State is the shared state, nil until a step has written it.
-	State map[string]any
 }
 
-// IdempotencyKey is the same for all attempts of a step, whichever worker makes them.
+// IdempotencyKey is the same for all attempts of a step, or of one item of it, whichever worker makes them.
 func (c *Call) IdempotencyKey() string {
-	return c.Execution.ID + "/" + c.Step
+	key := c.Execution.ID + "/" + c.Step
+	if c.Item != nil {
+		key += "/" + strconv.Itoa(*c.Item)
+	}
+	return key
 }
 
 // Result is what an attempt that succeeded gives.
 type Result struct {
 	// Output is what later steps read: map[string]any, []any, string, float64, bool or nil.
 	Output any
-	// State replaces the shared state; nil leaves it as it is.
-	State map[string]any
+	// Set are fields of the shared state, with their new values.
+	Set map[string]any
 }
 
 // DelayError is a failure whose other side said when to try again.

@@ -1,15 +1,19 @@
-// Package engine runs one execution: the steps of a recipe in their order, from wherever a checkpoint says that they got to. It
+// Package engine runs one execution: the stages of a recipe in their order, from wherever a checkpoint says that they got to. It
 // knows no NATS and no database; what must outlive the process goes through [Journal].
 //
-// An outcome becomes durable with the next event of the journal. So a checkpoint is written after a step that has an effect
-// outside the process (or whose author asked for one), unless nothing follows: then the completed event carries it. Steps
-// without an effect are simply run again after a crash.
+// An outcome becomes durable with the next event of the journal. So a checkpoint is written after a step, or an item of a
+// foreach, that has an effect outside the process (or whose author asked for one), unless nothing follows: then the completed event
+// carries it. Steps without an effect are simply run again after a crash.
+//
+// The branches of a parallel group and the items of a foreach run as strands. When all strands wait, and for long, the
+// execution is parked: what it waits for goes into the journal, and the worker is free for something else.
 package engine
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,6 +22,8 @@ import (
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 )
 
@@ -27,21 +33,40 @@ const MaxBytes = 512 << 10
 // ErrInterrupted says that the context ended: the execution is neither done nor failed, and another worker can go on with it.
 var ErrInterrupted = errors.New("execution interrupted")
 
+// ErrParked says that the execution waits and has been put down: it goes on when it is woken up.
+var ErrParked = errors.New("execution parked")
+
 var (
 	errDeadline    = errors.New("the execution is past its deadline") // cause of the end of an execution's context
 	errStepTimeout = errors.New("the attempt took too long")          // cause of the end of an attempt's context
+	errHalted      = errors.New("another strand ended the execution") // what keeps a strand from going on
 )
 
-// Journal is where an execution makes its progress durable. Whatever error its methods return stops the execution, which then
-// is neither done nor failed.
+// Journal is where an execution makes its progress durable. One method is called at a time. Whatever error they return stops the
+// execution, which then is neither done nor failed.
 type Journal interface {
 	// Start appends the checkpoint before the first effect outside the process, unless this worker has appended something
 	// already: from here on no other worker can have gone further.
 	Start(ctx context.Context, checkpoint []byte) error
-	// Checkpoint appends the checkpoint after the step with this index.
-	Checkpoint(ctx context.Context, step int, checkpoint []byte) error
+	// Checkpoint appends a checkpoint. number counts them from 0.
+	Checkpoint(ctx context.Context, number int, checkpoint []byte) error
+	// Park appends the checkpoint of an execution that waits, and sees to it that it is woken up at a time, or at once if news, asked
+	// after the append, says that what it waits for has come.
+	Park(ctx context.Context, checkpoint []byte, wake time.Time, news func(ctx context.Context) (bool, error)) error
 	// Hold fails when the execution may have been given to another worker in the meantime. It is asked before each effect.
 	Hold() error
+}
+
+// Outside is what executions need of the rest of galley while they run.
+type Outside interface {
+	// Signal gives the event or decision with this name, if it has come.
+	Signal(ctx context.Context, execution subject.Execution, kind subject.SignalKind, name string) (data []byte, found bool, err error)
+	// StartChild has a recipe run as an execution of its own, once for each key, and gives its id. A refusal is a *problem.Error.
+	StartChild(ctx context.Context, child *query.StartRequest) (id string, err error)
+	// ChildResponse gives the response of an execution that has ended.
+	ChildResponse(ctx context.Context, execution subject.Execution) (response []byte, ended bool, err error)
+	// Secrets gives the values of a customer's secrets. One that is missing is a *problem.Error.
+	Secrets(ctx context.Context, customer string, names []string) (map[string]any, error)
 }
 
 // Execution is what is to be run.
@@ -52,6 +77,12 @@ type Execution struct {
 	Recipe *recipe.Recipe
 	// TraceParent is the W3C trace context, or "".
 	TraceParent string
+	// News has strands that wait look again.
+	News News
+}
+
+func (e *Execution) subject() subject.Execution {
+	return subject.Execution{Customer: e.CustomerID, ID: e.ExecutionID}
 }
 
 // Completion is how an execution ended. Data is Response as JSON.
@@ -63,22 +94,27 @@ type Completion struct {
 // Engine runs executions. It is safe for concurrent use.
 type Engine struct {
 	components component.Registry
+	outside    Outside
 	clock      clock.Clock
 	log        zerolog.Logger
 }
 
 // New makes an engine.
-func New(components component.Registry, now clock.Clock, log zerolog.Logger) *Engine {
-	return &Engine{components: components, clock: now, log: log}
+func New(components component.Registry, outside Outside, now clock.Clock, log zerolog.Logger) *Engine {
+	return &Engine{components: components, outside: outside, clock: now, log: log}
 }
 
 // Begin is the checkpoint of an execution that nobody has worked on.
-func (e *Engine) Begin(execution string) event.Checkpoint {
-	return event.Checkpoint{ExecutionID: execution, Delivery: 1, StartedAt: e.clock()}
+func (e *Engine) Begin(execution *Execution) event.Checkpoint {
+	begin := event.Checkpoint{ExecutionID: execution.ExecutionID, Delivery: 1, StartedAt: e.clock(), Steps: []event.StepOutcome{}}
+	if origin := execution.Origin; origin != nil {
+		begin.State, begin.Steps = origin.State, append(begin.Steps, origin.Steps...)
+	}
+	return begin
 }
 
-// Run goes on from a checkpoint until the execution has ended. The error is ErrInterrupted or one of the journal's: then the
-// execution has not ended.
+// Run goes on from a checkpoint until the execution has ended. The error is ErrParked, ErrInterrupted or one of the journal's or of
+// the outside: then the execution has not ended.
 func (e *Engine) Run(ctx context.Context, execution *Execution, from event.Checkpoint, journal Journal) (Completion, error) {
 	r := &run{Engine: e, execution: execution, journal: journal, progress: from, deadline: deadline(execution, &from)}
 	if err := r.restore(); err != nil {
@@ -86,14 +122,17 @@ func (e *Engine) Run(ctx context.Context, execution *Execution, from event.Check
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.deadline.Sub(e.clock()), errDeadline)
 	defer cancel()
-	for r.progress.Next < len(execution.Recipe.Steps) {
-		err := r.advance(ctx)
-		if ended, ok := errors.AsType[*problem.Error](err); ok {
-			return r.fail(ended)
-		}
-		if err != nil {
-			return Completion{}, err
-		}
+	r.strands = newStrands(r, ctx)
+	defer r.strands.end()
+	err := r.stages(ctx, execution.Recipe.Stages)
+	if errors.Is(err, ErrParked) {
+		err = r.park(ctx)
+	}
+	if ended, ok := errors.AsType[*problem.Error](err); ok {
+		return r.fail(ended)
+	}
+	if err != nil {
+		return Completion{}, err
 	}
 	return r.succeed(ctx)
 }
@@ -117,95 +156,45 @@ type run struct {
 	*Engine
 	execution *Execution
 	journal   Journal
-	progress  event.Checkpoint
-	scope     recipe.Scope
 	deadline  time.Time
+	strands   *strands
+
+	// mu guards what follows. Expressions are evaluated under its read lock.
+	mu       sync.RWMutex
+	progress event.Checkpoint
+	// places are the indexes in progress.Steps by step.
+	places map[string]int
+	scope  recipe.Scope
 	// outputs is the size of all outputs so far.
 	outputs int
-	// began: this worker has appended an event, so nobody else has gone further.
-	began bool
+	writer  writer
 }
 
-// restore makes the scope of the expressions from what the checkpoint holds.
-func (r *run) restore() *problem.Error {
-	if r.progress.Next != len(r.progress.Steps) || r.progress.Next > len(r.execution.Recipe.Steps) {
-		r.log.Error().Str("execution", r.execution.ExecutionID).Int("next", r.progress.Next).Msg("checkpoint does not fit its recipe")
-		return &problem.Error{Code: problem.Internal, Message: "the checkpoint does not fit the recipe"}
-	}
-	r.scope = recipe.Scope{
-		Input: r.execution.Input, State: r.progress.State, Vars: r.execution.Vars,
-		Execution: r.execution.ExecutionID, Customer: r.execution.CustomerID,
-	}
-	for i := range r.progress.Steps {
-		r.show(&r.progress.Steps[i])
+// stages runs a list of stages. A *problem.Error ends the execution as failed; any other error means that this worker has to let go of it.
+func (r *run) stages(ctx context.Context, stages []recipe.Stage) error {
+	for i := range stages {
+		if err := r.mayGoOn(ctx); err != nil {
+			return err
+		}
+		var err error
+		if step := stages[i].Step; step != nil {
+			err = r.step(ctx, step)
+		} else {
+			err = r.branches(ctx, stages[i].Branches)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// show makes an outcome readable for expressions and counts its size.
-func (r *run) show(outcome *event.StepOutcome) {
-	var stepError any
-	if outcome.Error != nil {
-		stepError = map[string]any{
-			"code": string(outcome.Error.Code), "message": outcome.Error.Message, "step": outcome.Error.Step,
-			"attempt": float64(outcome.Error.Attempt), "retryable": outcome.Error.Retryable,
-		}
-	}
-	r.scope.SetStep(outcome.ID, string(outcome.Status), outcome.Output, stepError)
-	r.outputs += size(outcome.Output, MaxBytes)
-}
-
-// advance runs the next step and makes its outcome durable where the recipe asks for it. A *problem.Error ends the execution as
-// failed; any other error means that this worker has to let go of it.
-func (r *run) advance(ctx context.Context) error {
+// mayGoOn is asked before each step and item.
+func (r *run) mayGoOn(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return cutOff(ctx)
 	}
-	index := r.progress.Next
-	step := r.execution.Recipe.Steps[index]
-	outcome, state, err := r.perform(ctx, step)
-	if err != nil {
-		return err
-	}
-	if state != nil {
-		r.progress.State, r.scope.State = state, state
-	}
-	r.progress.Steps = append(r.progress.Steps, outcome)
-	r.progress.Next++
-	r.show(&outcome)
-	switch {
-	case outcome.Status == event.StepFailed && (step.OnError == recipe.OnErrorFail || ctx.Err() != nil):
-		return outcome.Error
-	case r.outputs+size(r.progress.State, MaxBytes) > MaxBytes:
-		return tooLarge("the state with all outputs")
-	case !step.Checkpoint || outcome.Status == event.StepSkipped || r.progress.Next == len(r.execution.Recipe.Steps):
-		return nil
-	}
-	return r.checkpoint(func(data []byte) error { return r.journal.Checkpoint(ctx, index, data) })
-}
-
-// begin makes sure, before the first effect of this worker, that no other one has gone further. A first delivery proves nothing: a
-// NATS server that was killed forgets deliveries.
-func (r *run) begin(ctx context.Context) error {
-	if r.began {
-		return nil
-	}
-	return r.checkpoint(func(data []byte) error { return r.journal.Start(ctx, data) })
-}
-
-func (r *run) checkpoint(store func(data []byte) error) error {
-	data, err := encode(&r.progress)
-	if err != nil {
-		return fmt.Errorf("encode checkpoint: %w", err)
-	}
-	if len(data) > MaxBytes {
-		return tooLarge("the checkpoint")
-	}
-	if err := store(data); err != nil {
-		return err
-	}
-	r.began = true
-	return nil
+	return r.strands.halted()
 }
 
 // cutOff is what the end of ctx means: an execution that is out of time fails, one whose worker has to stop does not.

@@ -50,6 +50,7 @@ type notes struct {
 	last   event.Checkpoint
 	err    error
 	hold   error
+	wake   time.Time
 }
 
 func (n *notes) note(name string, data []byte) error {
@@ -67,11 +68,20 @@ func (n *notes) Checkpoint(_ context.Context, step int, data []byte) error {
 	return n.note(fmt.Sprintf("step/%d", step), data)
 }
 
+func (n *notes) Park(ctx context.Context, data []byte, wake time.Time, news func(ctx context.Context) (bool, error)) error {
+	n.wake = wake
+	if err := n.note("waiting", data); err != nil {
+		return err
+	}
+	_, err := news(ctx)
+	return err
+}
+
 func (n *notes) Hold() error { return n.hold }
 
 func newEngine(http component.Component) *engine.Engine {
 	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: stateset.Component{}}
-	return engine.New(components, clock.System, zerolog.Nop())
+	return engine.New(components, nil, clock.System, zerolog.Nop())
 }
 
 // spec is what follows "spec:" in a recipe, in YAML's flow style or indented by two.
@@ -102,8 +112,8 @@ func execution(tb testing.TB, spec string) *engine.Execution {
 
 func run(t *testing.T, http component.Component, spec string) (*event.Response, *notes) {
 	t.Helper()
-	e, journal := newEngine(http), &notes{}
-	completion, err := e.Run(t.Context(), execution(t, spec), e.Begin("e1"), journal)
+	e, journal, x := newEngine(http), &notes{}, execution(t, spec)
+	completion, err := e.Run(t.Context(), x, e.Begin(x), journal)
 	require.NoError(t, err)
 	var decoded event.Response
 	require.NoError(t, json.Unmarshal(completion.Data, &decoded))
@@ -300,7 +310,7 @@ func TestChargeIsNeverAboveTheDebit(t *testing.T) {
 	e := newEngine(answer("x"))
 	x := execution(t, `  steps: [{id: a, uses: state.set, with: {x: 1}, price: 2}]`)
 	x.Debit.Amount = credit.One
-	completion, err := e.Run(t.Context(), x, e.Begin("e1"), &notes{})
+	completion, err := e.Run(t.Context(), x, e.Begin(x), &notes{})
 	require.NoError(t, err)
 	assert.Equal(t, credit.One, completion.Response.Metadata.CreditsConsumed)
 }
@@ -391,7 +401,7 @@ func TestTimeouts(t *testing.T) {
 		e, journal := newEngine(answer("x")), &notes{}
 		x := execution(t, `  steps: [{id: a, uses: action.http, with: {url: "https://a.example"}}]`)
 		x.Deadline = clock.System().Add(-time.Second)
-		completion, err := e.Run(t.Context(), x, e.Begin("e1"), journal)
+		completion, err := e.Run(t.Context(), x, e.Begin(x), journal)
 		require.NoError(t, err)
 		assert.Equal(t, event.StatusFailed, completion.Response.Status)
 		assert.Equal(t, problem.Timeout, completion.Response.Errors[0].Code)
@@ -424,10 +434,11 @@ func TestInterruption(t *testing.T) {
 			defer stop()
 			e := newEngine(call(func(ctx context.Context, _ *component.Call) (component.Result, error) { return http(ctx, stop) }))
 			journal := &notes{}
-			_, err := e.Run(ctx, execution(t, spec), e.Begin("e1"), journal)
+			x := execution(t, spec)
+			_, err := e.Run(ctx, x, e.Begin(x), journal)
 			require.ErrorIs(t, err, engine.ErrInterrupted)
 			assert.Equal(t, []string{"step/0"}, journal.events)
-			assert.Equal(t, 1, journal.last.Next)
+			assert.Len(t, journal.last.Steps, 1)
 		})
 	}
 	t.Run("an outcome that exists is kept", func(t *testing.T) {
@@ -438,7 +449,8 @@ func TestInterruption(t *testing.T) {
 			stop()
 			return component.Result{Output: "sent"}, nil
 		})), &notes{}
-		_, err := e.Run(ctx, execution(t, spec), e.Begin("e1"), journal)
+		x := execution(t, spec)
+		_, err := e.Run(ctx, x, e.Begin(x), journal)
 		require.ErrorIs(t, err, engine.ErrInterrupted)
 		assert.Equal(t, []string{"step/0", "step/1"}, journal.events)
 		assert.Equal(t, "sent", journal.last.Steps[1].Output)
@@ -456,7 +468,8 @@ func TestJournalErrorsStopTheExecution(t *testing.T) {
 				t.Error("the component was called")
 				return component.Result{}, nil
 			}))
-			_, err := e.Run(t.Context(), execution(t, spec), e.Begin("e1"), journal)
+			x := execution(t, spec)
+			_, err := e.Run(t.Context(), x, e.Begin(x), journal)
 			require.ErrorIs(t, err, broken)
 		})
 	}
@@ -473,7 +486,7 @@ func TestResume(t *testing.T) {
 	e, journal := newEngine(answer("d")), &notes{}
 	started := clock.System().Add(-2 * time.Second).Truncate(time.Millisecond)
 	from := event.Checkpoint{
-		ExecutionID: "e1", Delivery: 2, StartedAt: started, Next: 2, State: map[string]any{"x": "kept"},
+		ExecutionID: "e1", Delivery: 2, StartedAt: started, State: map[string]any{"x": "kept"},
 		Steps: []event.StepOutcome{
 			{StepSummary: event.StepSummary{ID: "a", Status: event.StepSuccess, Attempts: 1, Credits: credit.One}, Output: map[string]any{"n": 7.0}},
 			{
@@ -491,7 +504,7 @@ func TestResume(t *testing.T) {
 	assert.GreaterOrEqual(t, response.Metadata.DurationMS, int64(2000))
 	assert.Len(t, response.Metadata.Steps, 4)
 	assert.Equal(t, []string{"started"}, journal.events)
-	assert.Equal(t, 3, journal.last.Next, "what runs without an effect is carried in the next checkpoint")
+	assert.Len(t, journal.last.Steps, 3, "what runs without an effect is carried in the next checkpoint")
 	assert.Equal(t, 2, journal.last.Delivery)
 	assert.True(t, journal.last.StartedAt.Equal(started))
 }
@@ -500,7 +513,7 @@ func TestCheckpointOfAnotherRecipe(t *testing.T) {
 	t.Parallel()
 	e := newEngine(answer("x"))
 	x := execution(t, `  steps: [{id: a, uses: state.set, with: {x: 1}}]`)
-	completion, err := e.Run(t.Context(), x, event.Checkpoint{Next: 5, StartedAt: clock.System()}, &notes{})
+	completion, err := e.Run(t.Context(), x, event.Checkpoint{StartedAt: clock.System(), Steps: []event.StepOutcome{{StepSummary: event.StepSummary{ID: "z"}}}}, &notes{})
 	require.NoError(t, err)
 	assert.Equal(t, problem.Internal, completion.Response.Errors[0].Code)
 }
@@ -527,7 +540,7 @@ func BenchmarkThreeSteps(b *testing.B) {
   result: {list: "${state.list}"}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := e.Run(b.Context(), x, e.Begin("e1"), discard{}); err != nil {
+		if _, err := e.Run(b.Context(), x, e.Begin(x), discard{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -538,3 +551,6 @@ type discard struct{}
 func (discard) Start(context.Context, []byte) error           { return nil }
 func (discard) Checkpoint(context.Context, int, []byte) error { return nil }
 func (discard) Hold() error                                   { return nil }
+func (discard) Park(context.Context, []byte, time.Time, func(context.Context) (bool, error)) error {
+	return nil
+}

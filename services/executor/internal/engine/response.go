@@ -34,7 +34,7 @@ func (r *run) succeed(ctx context.Context) (Completion, error) {
 	}
 	response := r.response(event.StatusSuccess)
 	response.Data = encoded
-	response.Metadata.RecordsProcessed = records(data)
+	response.Metadata.RecordsProcessed = r.records(data)
 	if len(response.Errors) > 0 {
 		response.Status = event.StatusPartial
 	}
@@ -87,8 +87,7 @@ func (r *run) response(status event.Status) event.Response {
 		},
 		Errors: []problem.Error{},
 	}
-	for i := range r.progress.Steps {
-		outcome := &r.progress.Steps[i]
+	for _, outcome := range r.outcomes() {
 		response.Metadata.Steps = append(response.Metadata.Steps, outcome.StepSummary)
 		if outcome.Attempts > 0 {
 			response.Metadata.ComponentsExecuted++
@@ -96,8 +95,52 @@ func (r *run) response(status event.Status) event.Response {
 		if outcome.Error != nil {
 			response.Errors = append(response.Errors, *outcome.Error)
 		}
+		response.Errors = append(response.Errors, itemErrors(outcome)...)
 	}
 	return response
+}
+
+// outcomes are what there is, in the order of the document. A foreach that was cut short counts as failed.
+func (r *run) outcomes() []*event.StepOutcome {
+	outcomes := make([]*event.StepOutcome, 0, len(r.progress.Steps))
+	for i := range r.progress.Steps {
+		outcomes = append(outcomes, &r.progress.Steps[i])
+	}
+	if r.execution.Recipe == nil {
+		return outcomes
+	}
+	order := make(map[string]int, len(r.execution.Recipe.Steps))
+	for i, step := range r.execution.Recipe.Steps {
+		order[step.ID] = i
+		if place, found := r.places[step.ID]; found && outcomes[place].Status == event.StepRunning {
+			cut := *outcomes[place]
+			r.sum(step, &cut, len(cut.Items))
+			cut.Status = event.StepFailed
+			outcomes[place] = &cut
+		}
+	}
+	slices.SortStableFunc(outcomes, func(a, b *event.StepOutcome) int { return order[a.ID] - order[b.ID] })
+	return outcomes
+}
+
+// itemErrors are the failures of a foreach after the first, which is that of its step.
+func itemErrors(outcome *event.StepOutcome) []problem.Error {
+	var failures []problem.Error
+	for i := range outcome.Items {
+		if failed := outcome.Items[i].Error; failed != nil {
+			failures = append(failures, itemError(&outcome.Items[i]))
+		}
+	}
+	if len(failures) > 0 {
+		failures = failures[1:min(len(failures), maxItemErrors)]
+	}
+	return failures
+}
+
+func itemError(item *event.ItemOutcome) problem.Error {
+	failed := *item.Error
+	failed.Message = fmt.Sprintf("item %d: %s", item.Index, failed.Message)
+	return failed
 }
 
 // result is the recipe's result, else the final state, else the output of the last step that has one.
@@ -112,8 +155,11 @@ func (r *run) result(ctx context.Context) (any, error) {
 	if r.progress.State != nil {
 		return r.progress.State, nil
 	}
-	for _, outcome := range slices.Backward(r.progress.Steps) {
-		if outcome.Status == event.StepSuccess {
+	for _, outcome := range slices.Backward(r.outcomes()) {
+		switch {
+		case outcome.StepSummary.Items != nil && outcome.Status != event.StepFailed:
+			return outputs(outcome), nil
+		case outcome.Status == event.StepSuccess:
 			return outcome.Output, nil
 		}
 	}
@@ -133,8 +179,18 @@ func (r *run) checkOutput(data any) error {
 	return fmt.Errorf("check the result: %w", err)
 }
 
-// records is the number of records that a result holds: the length of the first array in it, as its JSON is written, else 1.
-func records(data any) int {
+// records is the number of records that the execution handled: the items of its foreach steps, else the length of the first array in
+// the result, as its JSON is written, else 1.
+func (r *run) records(data any) int {
+	items, looped := 0, false
+	for i := range r.progress.Steps {
+		if count := r.progress.Steps[i].StepSummary.Items; count != nil {
+			items, looped = items+count.Total, true
+		}
+	}
+	if looped {
+		return items
+	}
 	if length, found := firstArray(data); found {
 		return length
 	}

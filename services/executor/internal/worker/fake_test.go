@@ -202,7 +202,15 @@ func (a *actor) Last(context.Context, subject.Execution) (journal.Record, error)
 	return last, nil
 }
 
-func (a *actor) Reply(string, nats.Header, []byte) error {
+func (a *actor) Funded(context.Context, subject.Execution) (journal.Record, error) {
+	return a.store.records[1], nil
+}
+
+func (a *actor) Delay(context.Context, string, string, time.Time) error { return nil }
+
+func (a *actor) Due(context.Context, string) error { return nil }
+
+func (a *actor) Reply(context.Context, nats.Header, nats.Header, []byte) error {
 	a.store.replies++
 	return nil
 }
@@ -217,8 +225,8 @@ func newActor(t require.TestingT, s *store, compiled *recipe.Recipe, deliveries 
 	}
 	components := component.Registry{recipe.KindHTTP: http(a), recipe.KindStateSet: stateset.Component{}}
 	p := &processor{
-		journal: a, recipes: shelf{recipe: compiled}, engine: engine.New(components, clock.System, zerolog.Nop()),
-		clock: clock.System, log: zerolog.Nop(),
+		journal: a, recipes: shelf{recipe: compiled}, engine: engine.New(components, nil, clock.System, zerolog.Nop()),
+		delays: a, live: newLive(a, zerolog.Nop()), clock: clock.System, log: zerolog.Nop(),
 	}
 	go func() {
 		defer func() {
@@ -226,7 +234,7 @@ func newActor(t require.TestingT, s *store, compiled *recipe.Recipe, deliveries 
 			a.waiting <- "end"
 		}()
 		a.pause("begin")
-		a.verdict, a.err = p.process(ctx, delivery{record: &s.records[1], deliveries: deliveries, held: a.held})
+		a.verdict, a.err = p.process(ctx, given{execution: s.execution, record: s.records[1], deliveries: deliveries}, a.held)
 	}()
 	<-a.waiting
 	return a

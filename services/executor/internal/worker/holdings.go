@@ -9,16 +9,35 @@ import (
 
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/schemas/subject"
 )
 
 // errNotHeld says that NATS may have given the execution to another worker.
 var errNotHeld = errors.New("the execution may have been given to another worker")
 
-// holding is one execution that this process was given and has not settled.
-type holding struct {
+// given is what brought an execution to this process: its funded event, or a wake-up call.
+type given struct {
+	execution subject.Execution
+	// record is the funded event; a wake-up call leaves it to be read.
 	record journal.Record
+	// call is the sequence of the wake-up call, 0 for a funded event.
+	call uint64
 	// deliveries counts from 1.
 	deliveries int
+}
+
+type givenKey struct{ funded, call uint64 }
+
+func (g *given) key() givenKey {
+	if g.call > 0 {
+		return givenKey{call: g.call}
+	}
+	return givenKey{funded: g.record.Sequence}
+}
+
+// holding is one execution that this process was given and has not settled.
+type holding struct {
+	given
 
 	// The rest belongs to holdings.
 
@@ -40,14 +59,14 @@ type holdings struct {
 	clock   clock.Clock
 	ackWait time.Duration
 
-	mu         sync.Mutex
-	bySequence map[uint64]*holding
+	mu    sync.Mutex
+	byKey map[givenKey]*holding
 	// mark becomes the bound with the next heartbeat.
 	mark, bound time.Time
 }
 
 func newHoldings(now clock.Clock, ackWait time.Duration) *holdings {
-	return &holdings{clock: now, ackWait: ackWait, bySequence: make(map[uint64]*holding)}
+	return &holdings{clock: now, ackWait: ackWait, byKey: make(map[givenKey]*holding)}
 }
 
 // begin is called before the first message can arrive.
@@ -59,15 +78,15 @@ func (h *holdings) begin() {
 }
 
 // take adds an execution. When this process works on it already, the new delivery only renews that; taken is nil.
-func (h *holdings) take(record journal.Record, deliveries int, message jetstream.Msg) (taken *holding) {
+func (h *holdings) take(g given, message jetstream.Msg) (taken *holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if known := h.bySequence[record.Sequence]; known != nil {
+	if known := h.byKey[g.key()]; known != nil {
 		known.message, known.since = message, h.bound
 		return nil
 	}
-	taken = &holding{record: record, deliveries: deliveries, message: message, since: h.bound}
-	h.bySequence[record.Sequence] = taken
+	taken = &holding{given: g, message: message, since: h.bound}
+	h.byKey[g.key()] = taken
 	return taken
 }
 
@@ -75,7 +94,7 @@ func (h *holdings) take(record journal.Record, deliveries int, message jetstream
 func (h *holdings) drop(held *holding) jetstream.Msg {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.bySequence, held.record.Sequence)
+	delete(h.byKey, held.key())
 	return held.message
 }
 
@@ -99,8 +118,8 @@ func (h *holdings) beat(connected func() bool, flush func() error) {
 	started := h.clock()
 	h.mu.Lock()
 	h.bound = h.mark
-	beaten := make(map[*holding]jetstream.Msg, len(h.bySequence))
-	for _, held := range h.bySequence {
+	beaten := make(map[*holding]jetstream.Msg, len(h.byKey))
+	for _, held := range h.byKey {
 		if !h.lost(held) {
 			beaten[held] = held.message
 		}

@@ -64,7 +64,7 @@ func (h *heart) beat(connected bool, flush error) {
 
 func (h *heart) give(sequence uint64) (*holding, *message) {
 	m := &message{}
-	return h.take(journal.Record{Sequence: sequence}, 1, m), m
+	return h.take(given{record: journal.Record{Sequence: sequence}, deliveries: 1}, m), m
 }
 
 var errLost = errors.New("lost")
@@ -189,7 +189,7 @@ func TestTurnOfALostExecution(t *testing.T) {
 	held, _ := h.give(1)
 	h.clock.Advance(ackWait)
 	(&Worker{held: h.holdings}).turn(t.Context(), t.Context(), held)
-	assert.Empty(t, h.bySequence)
+	assert.Empty(t, h.byKey)
 }
 
 // TestFullQueue: the worker never blocks the deliveries behind.
@@ -200,7 +200,7 @@ func TestFullQueue(t *testing.T) {
 	m := &message{}
 	w.take(t.Context(), []jetstream.Msg{m})
 	assert.Equal(t, laterDelay, m.delay)
-	assert.Empty(t, h.bySequence)
+	assert.Empty(t, h.byKey)
 }
 
 // TestDefectStopsOneExecutionOnly: a processor without an engine panics.

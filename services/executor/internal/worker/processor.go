@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
@@ -23,7 +24,14 @@ import (
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
 	Last(ctx context.Context, execution subject.Execution) (journal.Record, error)
+	Funded(ctx context.Context, execution subject.Execution) (journal.Record, error)
 	Reply(ctx context.Context, asked, header nats.Header, data []byte) error
+}
+
+// Delays has executions woken up.
+type Delays interface {
+	Delay(ctx context.Context, delay, due string, at time.Time) error
+	Due(ctx context.Context, due string) error
 }
 
 // Recipes gives compiled recipes.
@@ -35,7 +43,7 @@ type Recipes interface {
 type verdict string
 
 const (
-	// done: the execution has ended.
+	// done: nothing is left to do for this delivery. The execution has ended, is parked, or goes on by another one.
 	done verdict = "done"
 	// handOver: another worker should go on at once.
 	handOver verdict = "hand over"
@@ -50,30 +58,32 @@ const (
 // processor takes one delivery of a funded event through to its verdict.
 type processor struct {
 	journal Journal
+	delays  Delays
 	recipes Recipes
+	live    *live
 	engine  *engine.Engine
 	clock   clock.Clock
 	log     zerolog.Logger
 }
 
-// delivery is a funded event, given to this worker. held is nil while it is this worker's.
-type delivery struct {
-	record     *journal.Record
-	deliveries int
-	held       func() error
-}
-
-// process runs the execution. The error says why the verdict is not done. It ends early, with handOver, when ctx does.
-func (p *processor) process(ctx context.Context, given delivery) (verdict, error) {
-	s := &session{processor: p, delivery: given, expect: given.record.Sequence}
+// process runs the execution. The error says why the verdict is not done. It ends early, with handOver, when ctx does. held is nil
+// while the execution is this worker's.
+func (p *processor) process(ctx context.Context, g given, held func() error) (verdict, error) {
+	s := &session{processor: p, given: g, held: held, turn: 1}
+	if err := s.find(ctx); err != nil {
+		return s.conclude(err)
+	}
+	s.expect = s.record.Sequence
 	execution := s.decode()
-	checkpoint := p.engine.Begin(given.record.Execution.ID)
-	if given.deliveries > 1 {
+	checkpoint := p.engine.Begin(execution)
+	if s.call > 0 || s.deliveries > 1 {
 		var err error
-		if checkpoint, err = s.takeOver(ctx); err != nil {
+		if checkpoint, err = s.takeOver(ctx, execution); err != nil {
 			return s.conclude(err)
 		}
 	}
+	ctx, leave := p.live.enter(ctx, execution)
+	defer leave()
 	completion, err := s.run(ctx, execution, checkpoint)
 	if err == nil {
 		err = s.complete(ctx, completion)
@@ -89,7 +99,7 @@ func (p *processor) process(ctx context.Context, given delivery) (verdict, error
 
 // decode reads the request. Damaged data was paid for all the same, so what the headers tell is enough to end the execution.
 func (s *session) decode() *engine.Execution {
-	header, ids := s.record.Header, s.record.Execution
+	header, ids := s.record.Header, s.execution
 	execution := &engine.Execution{TraceParent: header.Get(event.HeaderTraceParent)}
 	data := struct {
 		*event.Funding
@@ -140,6 +150,8 @@ func (s *session) conclude(err error) (verdict, error) {
 	case isMoved && moved.Last.Kind == event.Completed:
 		s.reply(moved.Last.Header, moved.Last.Data)
 		return done, nil
+	case errors.Is(err, engine.ErrParked), errors.Is(err, errElsewhere), errors.Is(err, errEnded):
+		return done, nil
 	case isMoved && moved.Last.Sequence == 0, errors.Is(err, journal.ErrNotFound):
 		return dead, err // the journal was lost or made anew
 	case isMoved, errors.Is(err, errNotHeld):
@@ -152,7 +164,9 @@ func (s *session) conclude(err error) (verdict, error) {
 
 // reply tells the caller who waits. A reply that is lost is no failure of the execution: the caller finds it in the journal.
 func (s *session) reply(header nats.Header, data []byte) {
-	if err := s.journal.Reply(s.record.Header.Get(event.HeaderReply), header, data); err != nil {
-		s.log.Warn().Err(err).Str("execution", s.record.Execution.ID).Msg("caller not told")
+	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
+	defer cancel()
+	if err := s.journal.Reply(ctx, s.record.Header, header, data); err != nil {
+		s.log.Warn().Err(err).Str("execution", s.execution.ID).Msg("caller not told")
 	}
 }

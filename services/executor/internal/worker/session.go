@@ -20,12 +20,21 @@ import (
 // session is one worker's turn at an execution. It is the engine's Journal.
 type session struct {
 	*processor
-	delivery
+	given
+	held func() error
+	// turn counts the workers that had the execution, as its checkpoint does.
+	turn int
 	// expect is the sequence of the execution's last event, as far as this worker knows.
 	expect uint64
 	// damage is why what is stored of the execution cannot be read. It fails then, for it was paid for.
 	damage error
 }
+
+// errElsewhere says that the execution goes on by another message, or waits for one.
+var errElsewhere = errors.New("the execution is not this message's")
+
+// replyTime bounds what is done for those who wait for the end.
+const replyTime = 5 * time.Second
 
 // patience is how long an unreachable journal is waited for.
 const patience = time.Minute
@@ -35,16 +44,38 @@ func (s *session) Start(ctx context.Context, checkpoint []byte) error {
 	if s.expect != s.record.Sequence {
 		return nil
 	}
-	return s.start(ctx, 1, checkpoint)
+	return s.start(ctx, checkpoint)
 }
 
-func (s *session) start(ctx context.Context, turn int, checkpoint []byte) error {
-	return s.append(ctx, event.Started, strconv.Itoa(turn), s.progressHeader(), checkpoint)
+func (s *session) start(ctx context.Context, checkpoint []byte) error {
+	return s.append(ctx, event.Started, strconv.Itoa(s.turn), s.progressHeader(), checkpoint)
 }
 
 // Checkpoint implements engine.Journal.
-func (s *session) Checkpoint(ctx context.Context, step int, checkpoint []byte) error {
-	return s.append(ctx, event.Step, strconv.Itoa(step), s.progressHeader(), checkpoint)
+func (s *session) Checkpoint(ctx context.Context, number int, checkpoint []byte) error {
+	return s.append(ctx, event.Step, strconv.Itoa(number), s.progressHeader(), checkpoint)
+}
+
+// Park implements engine.Journal. The call comes first: an execution that waits and has none would wait for ever, while a call for one that does
+// not wait is harmless. What came between the engine's last look and the append found no execution that waits, so it is looked for once more.
+func (s *session) Park(
+	ctx context.Context, checkpoint []byte, wake time.Time, news func(ctx context.Context) (bool, error),
+) error {
+	never := func(error) bool { return false }
+	call := func() error { return s.delays.Delay(ctx, s.execution.Delay(), s.execution.Due(), wake) }
+	if err := insist(ctx, call, never); err != nil {
+		return err
+	}
+	if err := s.append(ctx, event.Waiting, strconv.Itoa(s.turn), s.progressHeader(), checkpoint); err != nil {
+		return err
+	}
+	return insist(ctx, func() error {
+		came, err := news(ctx)
+		if err == nil && (came || !s.clock().Before(wake)) {
+			err = s.delays.Due(ctx, s.execution.Due())
+		}
+		return err
+	}, never)
 }
 
 // Hold implements engine.Journal.
@@ -54,19 +85,29 @@ func (s *session) Hold() error {
 
 // takeOver fences the worker that had the execution before, wherever it is now, and gives the checkpoint to go on from. It tries
 // until no other append comes in between: each of those brings the execution nearer to its end.
-func (s *session) takeOver(ctx context.Context) (event.Checkpoint, error) {
+//
+// An execution that waits belongs to whoever is called to wake it up. Any other one belongs to the message by which its worker got it:
+// that same message, delivered again, finds it where a worker that is gone has left it.
+func (s *session) takeOver(ctx context.Context, execution *engine.Execution) (event.Checkpoint, error) {
 	last, err := s.last(ctx)
 	if err != nil {
 		return event.Checkpoint{}, err
 	}
 	for last.Kind != event.Completed {
-		checkpoint := s.resume(&last)
+		checkpoint := s.resume(execution, &last)
+		switch {
+		case last.Kind == event.Waiting && s.call == 0:
+			return checkpoint, s.wake(ctx)
+		case last.Kind != event.Waiting && checkpoint.Owner != s.call:
+			return checkpoint, errElsewhere
+		}
+		checkpoint.Owner, s.turn = s.call, checkpoint.Delivery
 		data, err := json.Marshal(&checkpoint)
 		if err != nil {
 			return checkpoint, fmt.Errorf("encode checkpoint: %w", err)
 		}
 		s.expect = last.Sequence
-		err = s.start(ctx, checkpoint.Delivery, data)
+		err = s.start(ctx, data)
 		var moved *journal.MovedError
 		if !errors.As(err, &moved) || moved.Last.Sequence == 0 {
 			return checkpoint, err
@@ -76,9 +117,28 @@ func (s *session) takeOver(ctx context.Context) (event.Checkpoint, error) {
 	return event.Checkpoint{}, &journal.MovedError{ID: s.record.ID(), Last: last}
 }
 
+// wake calls for an execution whose worker parked it and may have died before it looked for news.
+func (s *session) wake(ctx context.Context) error {
+	if err := s.delays.Due(ctx, s.execution.Due()); err != nil {
+		return err
+	}
+	return errElsewhere
+}
+
+// find reads the funded event that a wake-up call does not bring.
+func (s *session) find(ctx context.Context) error {
+	if s.call == 0 {
+		return nil
+	}
+	return insist(ctx, func() (err error) {
+		s.record, err = s.journal.Funded(ctx, s.execution)
+		return err
+	}, func(err error) bool { return errors.Is(err, journal.ErrNotFound) })
+}
+
 // resume reads the checkpoint of the last event; funded has none.
-func (s *session) resume(last *journal.Record) event.Checkpoint {
-	checkpoint := s.engine.Begin(s.record.Execution.ID)
+func (s *session) resume(execution *engine.Execution, last *journal.Record) event.Checkpoint {
+	checkpoint := s.engine.Begin(execution)
 	if last.Kind != event.Funded {
 		var found event.Checkpoint
 		if err := json.Unmarshal(last.Data, &found); err != nil {
@@ -94,7 +154,7 @@ func (s *session) resume(last *journal.Record) event.Checkpoint {
 // last reads the execution's last event, for as long as that may take.
 func (s *session) last(ctx context.Context) (last journal.Record, err error) {
 	err = insist(ctx, func() error {
-		last, err = s.journal.Last(ctx, s.record.Execution)
+		last, err = s.journal.Last(ctx, s.execution)
 		return err
 	}, func(err error) bool { return errors.Is(err, journal.ErrNotFound) })
 	return last, err
@@ -136,7 +196,7 @@ func (s *session) progressHeader() nats.Header {
 // become durable. Repeated with the same header it is the same append, so an unknown outcome is safe to repeat.
 func (s *session) append(ctx context.Context, kind event.Kind, qualifier string, header nats.Header, data []byte) error {
 	entry := journal.Entry{
-		Execution: s.record.Execution, Kind: kind, Qualifier: qualifier, Expect: s.expect, Source: query.ServiceExecutor, Time: s.clock(),
+		Execution: s.execution, Kind: kind, Qualifier: qualifier, Expect: s.expect, Source: query.ServiceExecutor, Time: s.clock(),
 		Header: header, Data: data,
 	}
 	return insist(ctx, func() error {

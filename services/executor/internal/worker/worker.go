@@ -4,17 +4,20 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
@@ -23,6 +26,8 @@ import (
 const (
 	// Durable is the name of the consumer that all executors share.
 	Durable = "executor"
+	// DurableWake is the name of the consumer of wake-up calls that all executors share.
+	DurableWake = "executor-wake"
 
 	// heldPerSlot is how many executions may be delivered and unsettled, over all processes, for each that one process runs at
 	// a time. A process takes what it is given, so that nothing grows old unseen in a buffer; it is also the number of processes
@@ -57,11 +62,14 @@ type Worker struct {
 
 // New makes a worker.
 func New(settings Settings, b *bus.Bus, recipes Recipes, runner *engine.Engine, now clock.Clock, log zerolog.Logger) *Worker {
+	executions := journal.New(b.Conn, b.JS)
 	return &Worker{
 		settings: settings, bus: b, log: log, drainTime: drainTime,
-		processor: &processor{journal: journal.New(b.Conn, b.JS), recipes: recipes, engine: runner, clock: now, log: log},
-		held:      newHoldings(now, settings.AckWait),
-		queue:     make(chan *holding, settings.Concurrency*heldPerSlot),
+		processor: &processor{
+			journal: executions, delays: b, recipes: recipes, live: newLive(executions, log), engine: runner, clock: now, log: log,
+		},
+		held:  newHoldings(now, settings.AckWait),
+		queue: make(chan *holding, 2*settings.Concurrency*heldPerSlot), // room for both consumers
 	}
 }
 
@@ -81,10 +89,25 @@ func (w *Worker) Run(ctx context.Context) error {
 	stopped := make(chan struct{})
 	heart.Go(func() { w.beat(stopped) })
 
-	err := w.bus.Consume(ctx, bus.Consumer{
-		Stream: subject.StreamExecutions, Durable: Durable, Filters: []string{subject.ExecutionMilestone(string(event.Funded))},
-		AckWait: w.settings.AckWait, MaxAckPending: cap(w.queue), Batch: w.settings.Concurrency,
-	}, w.take)
+	notices, err := w.bus.Conn.Subscribe(subject.AllNotices, func(message *nats.Msg) { w.processor.live.notice(work, message) })
+	if err != nil {
+		return fmt.Errorf("subscribe to notices: %w", err)
+	}
+	err = lifecycle.Run(ctx,
+		func(ctx context.Context) error {
+			return w.bus.Consume(ctx, bus.Consumer{
+				Stream: subject.StreamExecutions, Durable: Durable, Filters: []string{subject.ExecutionMilestone(string(event.Funded))},
+				AckWait: w.settings.AckWait, MaxAckPending: w.settings.Concurrency * heldPerSlot, Batch: w.settings.Concurrency,
+			}, w.take)
+		},
+		func(ctx context.Context) error {
+			return w.bus.Consume(ctx, bus.Consumer{
+				Stream: subject.StreamDelays, Durable: DurableWake, Filters: []string{subject.AllDueExecutions},
+				AckWait: w.settings.AckWait, MaxAckPending: w.settings.Concurrency * heldPerSlot, Batch: w.settings.Concurrency,
+			}, w.takeCalls)
+		},
+	)
+	_ = notices.Unsubscribe()
 
 	close(w.queue)
 	timer := time.AfterFunc(w.drainTime, abandon)
@@ -104,16 +127,33 @@ func (w *Worker) take(ctx context.Context, messages []jetstream.Msg) {
 			w.bus.DeadLetter(ctx, message, err)
 			continue
 		}
-		held := w.held.take(record, deliveries, message)
-		if held == nil {
+		w.enqueue(given{execution: record.Execution, record: record, deliveries: deliveries}, message)
+	}
+}
+
+func (w *Worker) takeCalls(ctx context.Context, messages []jetstream.Msg) {
+	for _, message := range messages {
+		execution, err := subject.ParseDue(message.Subject())
+		meta, missing := message.Metadata()
+		if err = errors.Join(err, missing); err != nil {
+			w.bus.DeadLetter(ctx, message, err)
 			continue
 		}
-		select {
-		case w.queue <- held:
-		default:
-			w.held.drop(held)
-			w.report(message.NakWithDelay(laterDelay), &record)
-		}
+		//nolint:gosec // a delivery count never comes near 2^63
+		w.enqueue(given{execution: execution, call: meta.Sequence.Stream, deliveries: int(meta.NumDelivered)}, message)
+	}
+}
+
+func (w *Worker) enqueue(g given, message jetstream.Msg) {
+	held := w.held.take(g, message)
+	if held == nil {
+		return
+	}
+	select {
+	case w.queue <- held:
+	default:
+		w.held.drop(held)
+		w.report(message.NakWithDelay(laterDelay), held)
 	}
 }
 
@@ -136,16 +176,16 @@ func (w *Worker) turn(ctx, work context.Context, held *holding) {
 func (w *Worker) settle(ctx context.Context, held *holding, outcome verdict, reason error) {
 	message := w.held.drop(held)
 	if outcome != done {
-		w.log.Info().Str("execution", held.record.Execution.ID).Int("deliveries", held.deliveries).AnErr("reason", reason).
+		w.log.Info().Str("execution", held.execution.ID).Int("deliveries", held.deliveries).AnErr("reason", reason).
 			Str("verdict", string(outcome)).Msg("execution not finished by this worker")
 	}
 	switch outcome {
 	case done:
-		w.report(message.Ack(), &held.record)
+		w.report(message.Ack(), held)
 	case handOver:
-		w.report(message.Nak(), &held.record)
+		w.report(message.Nak(), held)
 	case later:
-		w.report(message.NakWithDelay(laterDelay), &held.record)
+		w.report(message.NakWithDelay(laterDelay), held)
 	case leave:
 	case dead:
 		w.bus.DeadLetter(ctx, message, reason)
@@ -156,13 +196,11 @@ func (w *Worker) settle(ctx context.Context, held *holding, outcome verdict, rea
 func (w *Worker) process(ctx context.Context, held *holding) (outcome verdict, reason error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			w.log.Error().Str("execution", held.record.Execution.ID).Any("panic", cause).Bytes("stack", debug.Stack()).Msg("execution panicked")
+			w.log.Error().Str("execution", held.execution.ID).Any("panic", cause).Bytes("stack", debug.Stack()).Msg("execution panicked")
 			outcome, reason = leave, fmt.Errorf("panic: %v", cause)
 		}
 	}()
-	return w.processor.process(ctx, delivery{
-		record: &held.record, deliveries: held.deliveries, held: func() error { return w.held.check(held) },
-	})
+	return w.processor.process(ctx, held.given, func() error { return w.held.check(held) })
 }
 
 func (w *Worker) beat(stopped <-chan struct{}) {
@@ -180,8 +218,8 @@ func (w *Worker) beat(stopped <-chan struct{}) {
 }
 
 // report logs a lost acknowledgement. It does no harm: the message is delivered again.
-func (w *Worker) report(err error, record *journal.Record) {
+func (w *Worker) report(err error, held *holding) {
 	if err != nil {
-		w.log.Warn().Err(err).Str("execution", record.Execution.ID).Msg("delivery not settled, it will be made again")
+		w.log.Warn().Err(err).Str("execution", held.execution.ID).Msg("delivery not settled, it will be made again")
 	}
 }

@@ -108,7 +108,7 @@ func (b *bench) start(http call, change ...func(*Worker)) (stop func() error) {
 	b.t.Helper()
 	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: stateset.Component{}}
 	worker := New(Settings{Concurrency: 8, AckWait: b.ackWait}, b.connect(), shelf{recipe: b.recipe},
-		engine.New(components, clock.System, zerolog.Nop()), clock.System, zerolog.Nop())
+		engine.New(components, nil, clock.System, zerolog.Nop()), clock.System, zerolog.Nop())
 	for _, f := range change {
 		f(worker)
 	}
@@ -481,9 +481,10 @@ func TestMissingRecipe(t *testing.T) {
 				a.resume <- true
 			}
 			p := &processor{
-				journal: a, recipes: shelf{err: test.err}, engine: engine.New(nil, clock.System, zerolog.Nop()), clock: clock.System, log: zerolog.Nop(),
+				journal: a, recipes: shelf{err: test.err}, engine: engine.New(nil, nil, clock.System, zerolog.Nop()),
+				live: newLive(a, zerolog.Nop()), clock: clock.System, log: zerolog.Nop(),
 			}
-			got, _ := p.process(t.Context(), delivery{record: &s.records[1], deliveries: 1, held: a.held})
+			got, _ := p.process(t.Context(), given{execution: s.execution, record: s.records[1], deliveries: 1}, a.held)
 			assert.Equal(t, test.want, got)
 			if test.want == done {
 				assert.Equal(t, string(problem.RecipeUnavailable), s.last().Header.Get(event.HeaderCode))
