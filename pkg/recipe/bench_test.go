@@ -1,8 +1,10 @@
 package recipe_test
 
 import (
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -86,14 +88,38 @@ func discovery(b *testing.B, businesses int) (*recipe.Recipe, *recipe.Scope) {
 	return r, scope
 }
 
-// BenchmarkLoad measures publishing, or the first execution of a version.
+// BenchmarkLoad measures publishing, or the first execution of a version: of the example recipe, and of one with as many different
+// items as there can be.
 func BenchmarkLoad(b *testing.B) {
-	doc, err := os.ReadFile("../../recipes/discovery.yaml")
+	discovery, err := os.ReadFile("../../recipes/discovery.yaml")
 	require.NoError(b, err)
+	var items strings.Builder
+	for i := range recipe.MaxSteps {
+		fmt.Fprintf(&items, "  - {id: s%d, foreach: {in: '${[1]}', as: item%d}, uses: state.set, with: {x: '${item%d}'}}\n", i, i, i)
+	}
 	compiler := newCompiler(b)
+	for name, doc := range map[string][]byte{"discovery": discovery, "items": document("steps:\n" + items.String())} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := compiler.Load(doc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkItem measures filling in the template of one item of a foreach.
+func BenchmarkItem(b *testing.B) {
+	r, err := newCompiler(b).Load(document(
+		"steps: [{id: a, foreach: {in: '${input.list}', as: item}, uses: state.set, with: {x: '${item.name}'}}]"))
+	require.NoError(b, err)
+	step, scope := r.Steps[0], exampleScope(b)
+	var item any = map[string]any{"name": "Somebody"}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := compiler.Load(doc); err != nil {
+		if _, err := step.With.Eval(b.Context(), scope.ForItem(step.ForEach.Name, item, 1)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
+	"strings"
+	"time"
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/ast"
@@ -44,7 +45,10 @@ func (c *Compiler) Load(doc []byte) (*Recipe, error) {
 	if document == nil {
 		return nil, problems.err()
 	}
-	k := &compilation{Compiler: c, reader: &reader{problems: problems}, names: newNames(document)}
+	k := &compilation{
+		Compiler: c, reader: &reader{problems: problems}, names: newNames(c.env, document), timeout: document.timeout,
+		itemEnvs: make(map[string]*cel.Env),
+	}
 	recipe := k.recipe(document)
 	if err := k.problems.err(); err != nil {
 		return nil, err
@@ -56,7 +60,13 @@ func (c *Compiler) Load(doc []byte) (*Recipe, error) {
 type compilation struct {
 	*Compiler
 	*reader
+	// names are those of the place that is being compiled.
 	names *names
+	// steps are those that are done, timeout is that of the recipe.
+	steps   []*Step
+	timeout time.Duration
+	// itemEnvs holds the CEL environments with the item of a foreach, by its name.
+	itemEnvs map[string]*cel.Env
 	// complexity is that of all expressions so far: the number of nodes times the depth of each tree.
 	complexity int
 }
@@ -66,11 +76,8 @@ func (k *compilation) recipe(document *document) *Recipe {
 		Agent: document.agent, ID: document.id, Description: document.description, Timeout: document.timeout,
 		input: k.schema(document.input), output: k.schema(document.output), canonical: document.canonical(),
 	}
-	for i := range document.steps {
-		step := k.step(&document.steps[i])
-		recipe.Steps = append(recipe.Steps, step)
-		recipe.Stages = append(recipe.Stages, Stage{Step: step})
-	}
+	recipe.Stages = k.stages(document.steps)
+	recipe.Steps = k.steps
 	if document.result != nil {
 		recipe.Result = &Template{root: k.template(document.result)}
 	}
@@ -82,24 +89,8 @@ func (k *compilation) recipe(document *document) *Recipe {
 	return recipe
 }
 
-func (k *compilation) step(spec *stepSpec) *Step {
-	step := &Step{
-		ID: spec.id, Kind: spec.uses, Timeout: spec.timeout, Retry: spec.retry, OnError: spec.onError, Price: spec.price,
-		Checkpoint: spec.checkpoint || spec.uses.Effect(),
-	}
-	if spec.condition != nil {
-		step.condition = k.condition(spec.condition)
-	}
-	if spec.with != nil {
-		k.checkWith(spec.uses, spec.with)
-		step.With = &Template{root: k.template(spec.with)}
-	}
-	k.names.provide(spec)
-	return step
-}
-
-// condition takes one expression and nothing around it.
-func (k *compilation) condition(n *node) *expression {
+// sole takes one expression and nothing around it.
+func (k *compilation) sole(n *node, want *cel.Type, otherwise string) *expression {
 	segments, err := splitTemplate(n.text)
 	if err != nil {
 		k.report(CodeInvalidTemplate, n, "%v", err)
@@ -107,10 +98,10 @@ func (k *compilation) condition(n *node) *expression {
 	}
 	source, ok := soleExpression(segments)
 	if !ok {
-		k.report(CodeInvalidExpression, n, "a condition is one expression, such as \"${has(input.notify)}\"")
+		k.report(CodeInvalidExpression, n, "%s", otherwise)
 		return nil
 	}
-	return k.expression(n, source, cel.BoolType)
+	return k.expression(n, source, want)
 }
 
 // template compiles a value. A subtree without expressions becomes one constant.
@@ -188,12 +179,12 @@ func (k *compilation) expression(n *node, source string, want *cel.Type) *expres
 	if len(faults) > 0 {
 		return compiled
 	}
-	if output := checked.OutputType(); want != nil && !output.IsExactType(want) && !output.IsExactType(cel.DynType) {
-		report(CodeInvalidExpression, "must be a %s, not a %s", want, output)
+	if output := checked.OutputType(); want != nil && output.Kind() != want.Kind() && output.Kind() != cel.DynKind {
+		report(CodeInvalidExpression, "must be a %s, not a %s", want.TypeName(), output)
 	}
 	walk := inspection{names: k.names, report: report}
 	walk.visit(checked.NativeRep().Expr())
-	compiled.loops = shape.loops
+	compiled.loops, compiled.secret = shape.loops, walk.readsSecret
 	var err error
 	if compiled.program, err = k.program(checked); err != nil {
 		report(CodeInvalidExpression, "%v", err)
@@ -207,10 +198,16 @@ type fault struct {
 	message string
 }
 
-func faultsOf(issues *cel.Issues) []fault {
+func (k *compilation) faultsOf(issues *cel.Issues) []fault {
 	var faults []fault
 	for _, issue := range issues.Errors() {
-		faults = append(faults, fault{CodeInvalidExpression, fmt.Sprintf("%s (at %s)", issue.Message, at(issue.Location))})
+		message := issue.Message
+		for _, hidden := range k.names.hidden {
+			if strings.HasPrefix(message, "undeclared reference to '"+hidden+"'") {
+				message = hidden + " is in scope inside with only: this here is evaluated once, before there are items"
+			}
+		}
+		faults = append(faults, fault{CodeInvalidExpression, fmt.Sprintf("%s (at %s)", message, at(issue.Location))})
 	}
 	return faults
 }
@@ -219,16 +216,16 @@ func faultsOf(issues *cel.Issues) []fault {
 // looks at those in between.
 func (k *compilation) check(source string) (*cel.Ast, treeShape, []fault) {
 	var shape treeShape
-	parsed, issues := k.env.Parse(source)
-	if faults := faultsOf(issues); len(faults) > 0 {
+	parsed, issues := k.names.env.Parse(source)
+	if faults := k.faultsOf(issues); len(faults) > 0 {
 		return nil, shape, faults
 	}
 	shape.measure(ast.NavigateAST(parsed.NativeRep()), 1)
 	if k.complexity += shape.nodes * shape.depth; k.complexity > maxComplexity {
 		return nil, shape, []fault{{CodeLimitExceeded, "the expressions of the recipe are too long or too deeply nested up to here"}}
 	}
-	checked, issues := k.env.Check(parsed)
-	return checked, shape, faultsOf(issues)
+	checked, issues := k.names.env.Check(parsed)
+	return checked, shape, k.faultsOf(issues)
 }
 
 // treeShape is what the time to check an expression depends on. CEL writes filter, map, sortBy, bind and the like as loops, and
@@ -247,49 +244,12 @@ func (s *treeShape) measure(e ast.NavigableExpr, depth int) {
 	}
 }
 
-func (c *Compiler) program(checked *cel.Ast) (cel.Program, error) {
-	return c.env.Program(checked,
+func (k *compilation) program(checked *cel.Ast) (cel.Program, error) {
+	return k.names.env.Program(checked,
 		cel.EvalOptions(cel.OptOptimize),
 		cel.CostTracking(costModel{}),
 		cel.CostLimit(maxCost),
 		cel.InterruptCheckFrequency(interruptEvery),
-		cel.CustomDecoratorV2(c.intercept),
+		cel.CustomDecoratorV2(k.intercept),
 	)
-}
-
-// checkWith checks the literal parts of a component's input against its schema; a template can become anything.
-func (k *compilation) checkWith(kind Kind, with *node) {
-	component := k.components[kind]
-	if component == nil {
-		return
-	}
-	for _, v := range component.violations(with.native()) {
-		if at, exists := with.find(v.tokens); !exists || !at.isTemplate() {
-			k.reportBelow(with, v, v.code())
-		}
-	}
-}
-
-// find is the node at these reference tokens, or the nearest one above it and false.
-func (n *node) find(tokens []string) (*node, bool) {
-	for _, token := range tokens {
-		next := n.field(token)
-		if i, err := strconv.Atoi(token); n.kind == kindList && err == nil && i >= 0 && i < len(n.items) {
-			next = n.items[i]
-		}
-		if next == nil {
-			return n, false
-		}
-		n = next
-	}
-	return n, true
-}
-
-// isTemplate reports whether the node is a string with an expression in it.
-func (n *node) isTemplate() bool {
-	if n.kind != kindString {
-		return false
-	}
-	segments, err := splitTemplate(n.text)
-	return err != nil || slices.ContainsFunc(segments, func(s segment) bool { return s.isExpression })
 }

@@ -38,26 +38,35 @@ func (k Kind) Waits() bool {
 	switch k {
 	case KindRecipeRun, KindWaitFor, KindWaitUntil, KindWaitEvent, KindApproval:
 		return true
+	case KindHTTP, KindStateSet:
 	}
 	return false
 }
 
 // Effect reports whether a step of this kind changes something outside the process, so that its outcome must be durable before
-// the next step begins.
+// the next step begins. Only such steps may read secrets.
 func (k Kind) Effect() bool {
 	return k == KindHTTP
 }
 
 func kinds() []Kind {
-	return []Kind{KindHTTP, KindStateSet}
+	return []Kind{KindHTTP, KindStateSet, KindRecipeRun, KindWaitFor, KindWaitUntil, KindWaitEvent, KindApproval}
 }
 
 func kindNames() string {
-	names := make([]string, 0, len(kinds()))
-	for _, kind := range kinds() {
-		names = append(names, string(kind))
+	var names strings.Builder
+	all := kinds()
+	for i, kind := range all {
+		switch i {
+		case 0:
+		case len(all) - 1:
+			names.WriteString(" and ")
+		default:
+			names.WriteString(", ")
+		}
+		names.WriteString(string(kind))
 	}
-	return strings.Join(names, " and ")
+	return names.String()
 }
 
 func (k Kind) exists() bool {
@@ -70,7 +79,6 @@ func (k Kind) planned() bool {
 	return isWorker && isID(name) || slices.Contains([]Kind{
 		"ai.chat", "action.sql", "correspondence.email", "correspondence.sms", "correspondence.webhook",
 		"state.merge", "state.delete", "state.get", "audit.note", "subscription.check", "subscription.charge",
-		"recipe.run", "wait.for", "wait.until", "wait.event", "approval",
 	}, k)
 }
 

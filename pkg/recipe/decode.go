@@ -106,7 +106,7 @@ func (d *decoder) duration(n *node, limit time.Duration, target *time.Duration) 
 	value, err := parseDuration(n.text)
 	switch {
 	case err != nil:
-		d.report(CodeInvalidDuration, n, "%q is not a duration such as 500ms, 30s, 5m or 1h30m", n.text)
+		d.report(CodeInvalidDuration, n, "%v", err)
 	case value <= 0 || value > limit:
 		d.report(CodeInvalidDuration, n, "must be above 0 and at most %s", limit)
 	default:
@@ -114,10 +114,23 @@ func (d *decoder) duration(n *node, limit time.Duration, target *time.Duration) 
 	}
 }
 
+// ParseDuration reads a duration as recipes write it (500ms, 30s, 5m, 1h30m), above zero and up to [MaxTimeout]: for one that an
+// expression made.
+func ParseDuration(s string) (time.Duration, error) {
+	value, err := parseDuration(s)
+	switch {
+	case err != nil:
+		return 0, err
+	case value <= 0 || value > MaxTimeout:
+		return 0, fmt.Errorf("%q is not above 0 and at most %s", cut(s, 40), MaxTimeout)
+	}
+	return value, nil
+}
+
 // parseDuration leaves out what time.ParseDuration also takes and nobody means: signs, nanoseconds, "0".
 func parseDuration(s string) (time.Duration, error) {
 	if ok, err := regexp.MatchString(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`, s); err != nil || !ok {
-		return 0, fmt.Errorf("%q is not a duration", s)
+		return 0, fmt.Errorf("%q is not a duration such as 500ms, 30s, 5m or 1h30m", cut(s, 40))
 	}
 	return time.ParseDuration(s)
 }
@@ -152,4 +165,16 @@ func (d *decoder) number(n *node, low, high float64) float64 {
 		return low
 	}
 	return n.number
+}
+
+// count sets target when n is there and holds a whole number from low to high.
+func (d *decoder) count(n *node, low, high int, target *int) {
+	if n == nil {
+		return
+	}
+	value := d.number(n, float64(low), float64(high))
+	if value != float64(int(value)) {
+		d.report(CodeInvalidValue, n, "must be a whole number")
+	}
+	*target = int(value)
 }

@@ -8,6 +8,10 @@
 // can be known before anything runs is known when the recipe is published. A Recipe is immutable and safe for concurrent use; an
 // execution pins one and evaluates its templates over a [Scope] of its own.
 //
+// The steps of a recipe run in the order of its [Stage] list: one step after the other, a step with a [ForEach] once for each item,
+// branches at the same time. What a step may read is what has ended for certain when it runs: the steps before it, and of a parallel
+// group around it only its own branch. docs/recipes.md teaches the format.
+//
 // # Templates and expressions
 //
 // A string may hold CEL expressions: "${input.city}". A string that is nothing but one expression (and the newline of a YAML
@@ -15,9 +19,11 @@
 // anything else as JSON), and null is an error there, because a URL or a mail with a silent gap is worse than a failed step.
 // "$${" stands for a literal "${". Keys are never templates.
 //
-// In scope are input, state, steps.<id>.output, .status and .error (steps["my-step"] where the id has a dash), vars.<name>,
-// execution.id and execution.customer, and CEL's own functions with the extensions for strings, lists, math, sets, encoders,
-// bindings, optionals (input.?city.orValue("")) and two-variable comprehensions.
+// In scope are input, state, steps.<id>.output (.outputs of a step with a foreach), .status and .error (steps["my-step"] where the id
+// has a dash), vars.<name>, execution.id and execution.customer, and CEL's own functions with the extensions for strings, lists, math,
+// sets, encoders, bindings, optionals (input.?city.orValue("")) and two-variable comprehensions. Inside with there are also the item of
+// the step's foreach and its index, and secrets.<name> where the component acts outside: everything else is written down, so that
+// secrets would be, too.
 //
 // # Numbers
 //

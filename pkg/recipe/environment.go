@@ -53,6 +53,16 @@ func newEnvironment() (*cel.Env, error) {
 	return env, nil
 }
 
+// withItem adds the item of a foreach and its index. The index is a number of the scope like every other one, and so has no type
+// that is known when the recipe is published.
+func withItem(env *cel.Env, name string) (*cel.Env, error) {
+	extended, err := env.Extend(cel.Variable(name, cel.DynType), cel.Variable(nameIndex, cel.DynType))
+	if err != nil {
+		return nil, fmt.Errorf("add %s to the CEL environment: %w", name, err)
+	}
+	return extended, nil
+}
+
 const (
 	maxExpressionBytes = 10_000
 	maxExpressionDepth = 50

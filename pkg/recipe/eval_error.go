@@ -10,7 +10,7 @@ import (
 // same way.
 type EvalError struct {
 	// Code is [problem.ExpressionError] (over these values the expression fails: a key that is not there, a type that does not
-	// fit) or [problem.ExpressionLimit] (it does more work, or builds a larger value, than it may).
+	// fit), [problem.ExpressionLimit] (it does more work, or builds a larger value, than it may), or [problem.TooManyItems].
 	Code problem.Code
 	// Path is the JSON pointer of the expression in the recipe document.
 	Path    string

@@ -38,6 +38,8 @@ type expression struct {
 	path    string
 	program cel.Program
 	loops   bool
+	// secret says that the expression reads secrets, so that what CEL has to say about a value must not be passed on.
+	secret bool
 }
 
 func (x *expression) eval(e *evaluation) (any, error) {
@@ -76,6 +78,8 @@ func (x *expression) failure(ctx context.Context, err error) error {
 		return x.fail(problem.ExpressionLimit, "the value is too large")
 	case errors.As(err, &cancelled):
 		return x.fail(problem.ExpressionLimit, "the expression takes too much work")
+	case x.secret:
+		return x.fail(problem.ExpressionError, "fails over these values; no more is said because it reads secrets")
 	}
 	return x.fail(problem.ExpressionError, err.Error())
 }

@@ -11,53 +11,13 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// names is what an expression can read at its place in the document, and collects the vars that are read.
-type names struct {
-	// inputFields are the properties that the input schema declares; nil when every name is possible.
-	inputFields map[string]bool
-	// steps and state hold what earlier steps have provided, allSteps all steps of the document.
-	steps, allSteps, state map[string]bool
-	// incomplete says that steps and state can hold more than is known.
-	incomplete bool
-	vars       map[string]bool
-}
-
-func newNames(document *document) *names {
-	n := &names{
-		inputFields: declaredProperties(document.input),
-		steps:       make(map[string]bool),
-		allSteps:    make(map[string]bool),
-		state:       make(map[string]bool),
-		incomplete:  document.incomplete,
-		vars:        make(map[string]bool),
-	}
-	for i := range document.steps {
-		n.allSteps[document.steps[i].id] = true
-	}
-	return n
-}
-
-// provide adds what later steps can read of this one.
-func (n *names) provide(step *stepSpec) {
-	n.steps[step.id] = true
-	switch step.uses {
-	case KindStateSet:
-		if step.with != nil {
-			for _, f := range step.with.fields {
-				n.state[f.key] = true
-			}
-		}
-	case "":
-		n.incomplete = true
-	case KindHTTP:
-	}
-}
-
 // inspection walks over the syntax tree of an expression and checks what the type checker cannot know: which steps, vars, input
 // fields and state fields exist at this place.
 type inspection struct {
 	names  *names
 	report func(code ProblemCode, format string, args ...any)
+	// readsSecret is a finding.
+	readsSecret bool
 }
 
 func (w *inspection) visit(e ast.Expr) {
@@ -100,7 +60,7 @@ func (w *inspection) call(call ast.CallExpr) {
 
 func (w *inspection) comprehension(c ast.ComprehensionExpr) {
 	for _, name := range []string{c.IterVar(), c.IterVar2(), c.AccuVar()} {
-		if slices.Contains(scopeNames(), name) {
+		if w.names.taken(name) {
 			w.report(CodeInvalidExpression, "%q is a name of the recipe: give the loop variable another one", name)
 		}
 	}
@@ -157,9 +117,7 @@ func (w *inspection) reference(root string, chain []string) {
 			w.report(CodeUnknownReference, "the input schema has no property %q", first)
 		}
 	case nameState:
-		if first != "" && !w.names.state[first] && !w.names.incomplete {
-			w.report(CodeUnknownReference, "no earlier step writes state.%s", first)
-		}
+		w.stateReference(first)
 	case nameVars:
 		if first == "" {
 			w.report(CodeUnknownReference, "name the setting, as in vars.directory_url: only those that are named can be read")
@@ -171,25 +129,60 @@ func (w *inspection) reference(root string, chain []string) {
 			w.report(CodeUnknownReference, "there are execution.id and execution.customer")
 		}
 	case nameSecrets:
-		w.report(CodeNotSupported, "secrets are not supported yet")
+		w.secretReference(first)
 	case nameSteps:
 		w.stepReference(first, chain)
 	}
 }
 
+func (w *inspection) stateReference(field string) {
+	switch {
+	case field == "":
+	case w.names.racing[field]:
+		w.report(CodeUnknownReference, "state.%s is written by a branch that runs at the same time", field)
+	case !w.names.state[field] && !w.names.incomplete:
+		w.report(CodeUnknownReference, "no earlier step writes state.%s", field)
+	}
+}
+
+func (w *inspection) secretReference(name string) {
+	switch {
+	case !w.names.secretsAllowed:
+		w.report(CodeUnknownReference, "secrets can be read only inside with of action.http: everything else is written down")
+	case name == "":
+		w.report(CodeUnknownReference, "name the secret, as in secrets.api_key: only those that are named can be read")
+	case !isSecretName(name):
+		w.report(CodeUnknownReference, "%q is not the name of a secret: a letter, then up to 63 letters, digits and _", name)
+	default:
+		w.names.secrets[name] = true
+		w.readsSecret = true
+	}
+}
+
+func isSecretName(s string) bool {
+	return isID(s) && !strings.Contains(s, "-") && (s[0] < '0' || s[0] > '9')
+}
+
 func (w *inspection) stepReference(id string, chain []string) {
+	part := ""
+	if len(chain) > 1 {
+		part = chain[1]
+	}
+	step := w.names.allSteps[id]
 	switch {
 	case id == "":
 		w.report(CodeUnknownReference, `name the step, as in steps.find.output or steps["my-step"].output`)
-	case !w.names.allSteps[id] && w.names.incomplete:
-	case !w.names.allSteps[id]:
+	case step == nil && w.names.incomplete:
+	case step == nil:
 		w.report(CodeUnknownReference, "there is no step %q", id)
 	case !w.names.steps[id]:
 		w.report(CodeUnknownReference, "the step %q has not run yet at this place", id)
-	case len(chain) > 1 && chain[1] == "outputs":
-		w.report(CodeNotSupported, "outputs, of a foreach, are not supported yet")
-	case len(chain) < 2 || !slices.Contains([]string{"output", "status", "error"}, chain[1]):
-		w.report(CodeUnknownReference, "a step has output, status and error: steps.%s.output", id)
+	case part == "output" && step.forEach != nil:
+		w.report(CodeUnknownReference, "the step %q has a foreach: read outputs, a list with the output of each item", id)
+	case part == "outputs" && step.forEach == nil:
+		w.report(CodeUnknownReference, "the step %q has no foreach: read output", id)
+	case !slices.Contains([]string{"output", "outputs", "status", "error"}, part):
+		w.report(CodeUnknownReference, "a step has output (outputs with a foreach), status and error: steps.%s.output", id)
 	}
 }
 

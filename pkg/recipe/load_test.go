@@ -140,7 +140,7 @@ spec:
 11:51: /spec/steps/0/with/method: value must be one of 'GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD' (INVALID_VALUE)
 12:14: /spec/steps/0/price: "0.0200001" is not an amount of credits from 0 with at most six decimals (INVALID_PRICE)
 13:11: /spec/steps/1/id: there is a step "find" already (DUPLICATE_ID)
-14:13: /spec/steps/1/uses: there is no kind "action.teleport"; there are action.http and state.set (UNKNOWN_KIND)
+14:13: /spec/steps/1/uses: there is no kind "action.teleport"; there are action.http, state.set, recipe.run, wait.for, wait.until, wait.event and approval (UNKNOWN_KIND)
 15:18: /spec/steps/1/with/to: ${steps.later.output}: the step "later" has not run yet at this place (UNKNOWN_REFERENCE)
 16:14: /spec/steps/1/retry: initial (5m0s) is longer than max (20s) (INVALID_VALUE)
 16:29: /spec/steps/1/retry/max_attempts: must be from 1 to 20 (INVALID_VALUE)
@@ -174,14 +174,11 @@ func TestProblems(t *testing.T) {
 		"id is a number":       {"steps: [{id: 7, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/steps/0/id WRONG_TYPE"}},
 		"id too long":          {"steps: [{id: " + strings.Repeat("a", 65) + ", uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/steps/0/id INVALID_ID"}},
 		"planned kind":         {"steps: [{id: a, uses: ai.chat, with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses NOT_SUPPORTED_YET"}},
-		"recipe.run":           {"steps: [{id: a, uses: recipe.run, with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses NOT_SUPPORTED_YET"}},
 		"worker":               {"steps: [{id: a, uses: worker.resize, with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses NOT_SUPPORTED_YET"}},
 		"no worker":            {"steps: [{id: a, uses: worker., with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses UNKNOWN_KIND"}},
-		"foreach":              {step("foreach: {in: '${input.x}', as: y}"), []string{"5:59 /spec/steps/0/foreach NOT_SUPPORTED_YET"}},
-		"parallel":             {"steps: [{parallel: [{id: a}]}]", []string{"5:22 /spec/steps/0/parallel NOT_SUPPORTED_YET"}},
 		"reference to a step that cannot be looked into": {
-			"steps: [{foreach: 1}, {id: b, uses: state.set, with: {x: '${steps.a.output}', y: '${state.z}'}}]",
-			[]string{"5:21 /spec/steps/0/foreach NOT_SUPPORTED_YET"},
+			"steps: [a, {id: b, uses: state.set, with: {x: '${steps.a.output}', y: '${state.z}'}}]",
+			[]string{"5:11 /spec/steps/0 WRONG_TYPE"},
 		},
 		"duration without a unit":   {step("timeout: '30'"), []string{"5:59 /spec/steps/0/timeout INVALID_DURATION"}},
 		"duration is a number":      {step("timeout: 30"), []string{"5:59 /spec/steps/0/timeout WRONG_TYPE"}},
@@ -216,7 +213,7 @@ func TestProblems(t *testing.T) {
 		"a step by a computed name": {with("${steps[input.x].output}"), []string{"5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"}},
 		"all vars":                  {with("${vars}"), []string{"5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"}},
 		"a var by a computed name":  {with("${vars[input.x]}"), []string{"5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"}},
-		"secrets":                   {with("${secrets.key}"), []string{"5:46 /spec/steps/0/with/x NOT_SUPPORTED_YET"}},
+		"secrets":                   {with("${secrets.key}"), []string{"5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"}},
 		"unknown part of execution": {with("${execution.owner}"), []string{"5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"}},
 		"state nobody writes":       {with("${state.y}"), []string{"5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"}},
 		"a loop variable that hides": {with("${[1].map(state, state)}"), []string{

@@ -34,13 +34,7 @@ func (d *decoder) retry(n *node, target *Retry) {
 	if n == nil || !d.object(n, "max_attempts", "initial", "max", "multiplier", "jitter", "on") {
 		return
 	}
-	if f := n.field("max_attempts"); f != nil {
-		attempts := d.number(f, 1, MaxAttempts)
-		if attempts != float64(int(attempts)) {
-			d.report(CodeInvalidValue, f, "must be a whole number")
-		}
-		target.MaxAttempts = int(attempts)
-	}
+	d.count(n.field("max_attempts"), 1, MaxAttempts, &target.MaxAttempts)
 	d.duration(n.field("initial"), MaxRetryDelay, &target.Initial)
 	d.duration(n.field("max"), MaxRetryDelay, &target.Max)
 	if f := n.field("multiplier"); f != nil {

@@ -114,6 +114,10 @@ func TestPublishedSchema(t *testing.T) {
 	step := func(fields string) string { return "steps: [{id: a, uses: state.set, with: {x: 1}, " + fields + "}]" }
 	call := func(with string) string { return "steps: [{id: a, uses: action.http, with: " + with + "}]" }
 	const one = "steps: [{id: a, uses: state.set, with: {x: 1}}]"
+	wait := func(uses, with string) string { return "steps: [{id: a, uses: " + uses + ", with: {" + with + "}}]" }
+	set := func(id string) string { return "{id: " + id + ", uses: state.set, with: {" + id + ": 1}}" }
+	group := func(branches ...string) string { return "{parallel: [" + strings.Join(branches, ", ") + "]}" }
+	list := func(steps ...string) string { return "{steps: [" + strings.Join(steps, ", ") + "]}" }
 	for _, spec := range []string{
 		one,
 		"timeout: 1h30m\nmax_credits: 2\nresult: [1, {a: '${state.x}'}]\n" + one,
@@ -126,6 +130,17 @@ func TestPublishedSchema(t *testing.T) {
 		call("{url: 'https://example.com', method: POST, query: {a: 1, b: true, c: ~, d: e}, headers: {a: b}, body: [1]}"),
 		call("{url: '${input.u}', method: '${input.m}', query: '${input.q}', headers: '${input.h}', body: '${input.b}'}"),
 		call("{url: '${input.u}/x', query: {a: '${input.q}'}, headers: {a: '${input.q}'}}"),
+		"defaults: {on_error: continue}\n" + one,
+		step("foreach: {in: '${input.x}', as: y}"), step("foreach: {in: '${input.x}', as: _Y1, max_items: 1000, max_parallel: 32}"),
+		"steps: [" + group(set("a"), set("b")) + "]",
+		"steps: [" + set("a") + ", " + group(set("b"), list(set("c"), group(set("d"), list(set("e"))), set("f"))) + ", " + set("g") + "]",
+		wait("wait.for", "duration: 1m30s"), wait("wait.for", "duration: '${input.d}'"),
+		wait("wait.until", "time: '2026-12-01T08:00:00Z'"), wait("wait.until", "time: '2026-12-01T08:00:00.5+01:00'"), wait("wait.until", "time: '${input.t}'"),
+		wait("wait.event", "name: paid, timeout: 5m"), wait("wait.event", "name: 'order-${input.n}', timeout: '${input.t}'"),
+		wait("approval", "title: Pay, timeout: 5m"), wait("approval", "title: 'Pay ${input.n}?', timeout: '${input.t}'"),
+		wait("recipe.run", "agent: a, recipe: b"), wait("recipe.run", "agent: a, recipe: b, version: 3, input: {x: '${input.x}'}"),
+		wait("recipe.run", "agent: '${input.a}', recipe: '${input.r}', version: '${input.v}', input: '${input.i}'"),
+		"steps: [{id: a, uses: recipe.run, with: {agent: a, recipe: b}, timeout: 1h, if: '${true}', price: 1, on_error: continue, checkpoint: false}]",
 	} {
 		agree(spec, document(spec), true)
 	}
@@ -138,8 +153,24 @@ func TestPublishedSchema(t *testing.T) {
 		step("timeout: ''"), step("timeout: 1d"), step("timeout: '-1s'"), step("on_error: stop"), step("checkpoint: 1"),
 		step("retry: 3"), step("retry: {max_attempts: 0}"), step("retry: {max_attempts: 21}"), step("retry: {max_attempts: 1.5}"),
 		step("retry: {multiplier: 0.5}"), step("retry: {on: TIMEOUT}"), step("retry: {on: [OTHER]}"), step("retry: {delay: 1s}"),
-		step("foreach: {in: '${input.x}', as: y}"),
-		"steps: [{parallel: []}]",
+		step("foreach: {in: '${input.x}'}"), step("foreach: {as: y}"), step("foreach: ~"), step("foreach: {in: [1], as: y}"),
+		step("foreach: {in: '${input.x}', as: index}"), step("foreach: {in: '${input.x}', as: state}"), step("foreach: {in: '${input.x}', as: a-b}"),
+		step("foreach: {in: '${input.x}', as: y, max_items: 0}"), step("foreach: {in: '${input.x}', as: y, max_items: 1001}"),
+		step("foreach: {in: '${input.x}', as: y, max_parallel: 33}"), step("foreach: {in: '${input.x}', as: y, max_parallel: 1.5}"),
+		step("foreach: {in: '${input.x}', as: y, until: 1}"), "defaults: {on_error: stop}\n" + one,
+		"steps: [{parallel: []}]", "steps: [{parallel: ~}]", "steps: [" + group(set("a")) + "]", "steps: [" + group(set("a"), list()) + "]",
+		"steps: [" + group(set("a"), group(set("b"), set("c"))) + "]", "steps: [" + list(set("a")) + "]", "steps: [" + group(set("a"), "{steps: 1}") + "]",
+		"steps: [{parallel: [" + set("a") + ", " + set("b") + "], id: c}]", "steps: [" + group(set("a"), "{id: d, steps: ["+set("b")+"]}") + "]",
+		"steps: [" + group(set("a"), list(group(set("b"), list(group(set("c"), set("d")))))) + "]",
+		wait("wait.for", ""), wait("wait.for", "duration: 5"), wait("wait.for", "duration: 5 m"), wait("wait.for", "duration: 5m, x: 1"),
+		wait("wait.until", "time: tomorrow"), wait("wait.until", "time: '2026-12-01'"), wait("wait.until", "time: 5"),
+		wait("wait.event", "name: a b, timeout: 5m"), wait("wait.event", "name: a"), wait("wait.event", "timeout: 5m"),
+		wait("approval", "title: '', timeout: 5m"), wait("approval", "title: x"), wait("approval", "title: "+strings.Repeat("x", 201)+", timeout: 5m"),
+		wait("recipe.run", "agent: a"), wait("recipe.run", "recipe: a"), wait("recipe.run", "agent: a b, recipe: b"),
+		wait("recipe.run", "agent: a, recipe: b, version: 0"), wait("recipe.run", "agent: a, recipe: b, input: 1"), wait("recipe.run", "agent: a, recipe: b, x: 1"),
+		"steps: [{id: a, uses: recipe.run, with: {agent: a, recipe: b}, retry: {}}]",
+		"steps: [{id: a, uses: wait.for, with: {duration: 5m}, retry: {}}]", "steps: [{id: a, uses: wait.for, with: {duration: 5m}, timeout: 5m}]",
+		"steps: [{id: a, uses: approval, with: {title: x, timeout: 5m}, timeout: 5m}]",
 		"steps: [{id: a b, uses: state.set, with: {x: 1}}]", "steps: [{id: 1, uses: state.set, with: {x: 1}}]",
 		"steps: [{id: -a, uses: state.set, with: {x: 1}}]", "steps: [{uses: state.set, with: {x: 1}}]",
 		"steps: [{id: a, with: {x: 1}}]", "steps: [{id: a, uses: state.set}]", "steps: [{id: a, uses: state.set, with: {}}]",

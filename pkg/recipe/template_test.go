@@ -117,7 +117,9 @@ steps:
 					assert.Contains(t, field(t, got, "list"), 9*n)
 				}
 			}
-			_, err := compiler.Load(oneExpression("input.n + 1"))
+			_, err := compiler.Load(document("steps: [{id: a, foreach: {in: '${[1]}', as: item}, uses: state.set, with: {x: '${item + index}'}}]"))
+			assert.NoError(t, err)
+			_, err = compiler.Load(oneExpression("input.n + 1"))
 			assert.NoError(t, err)
 		})
 	}

@@ -111,6 +111,7 @@ func TestConfig(t *testing.T) {
 		"all":              {[]string{"GALLEY_CONCURRENCY=10", "GALLEY_ALLOWED_HOSTS=127.0.0.1:8001,directory:80"}, ""},
 		"no concurrency":   {[]string{"GALLEY_CONCURRENCY=0"}, "GALLEY_CONCURRENCY is 0"},
 		"a host only":      {[]string{"GALLEY_ALLOWED_HOSTS=127.0.0.1"}, "GALLEY_ALLOWED_HOSTS"},
+		"no key":           {[]string{"GALLEY_SECRETS_KEY=c2hvcnQ="}, "GALLEY_SECRETS_KEY must hold keys of 32 bytes"},
 		"unknown variable": {[]string{"GALLEY_CONCURENCY=1"}, "GALLEY_CONCURENCY is not a setting"},
 	}
 	for name, test := range tests {

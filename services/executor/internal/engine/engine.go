@@ -158,6 +158,8 @@ type run struct {
 	journal   Journal
 	deadline  time.Time
 	strands   *strands
+	// loops tells of each step whether it has a foreach.
+	loops map[string]bool
 
 	// mu guards what follows. Expressions are evaluated under its read lock.
 	mu       sync.RWMutex

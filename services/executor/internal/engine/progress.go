@@ -32,14 +32,13 @@ func (r *run) restore() *problem.Error {
 		Input: r.execution.Input, State: r.progress.State, Vars: r.execution.Vars,
 		Execution: r.execution.ExecutionID, Customer: r.execution.CustomerID,
 	}
-	known := make(map[string]*recipe.Step, len(r.execution.Recipe.Steps))
+	r.loops = make(map[string]bool, len(r.execution.Recipe.Steps))
 	for _, step := range r.execution.Recipe.Steps {
-		known[step.ID] = step
+		r.loops[step.ID] = step.ForEach != nil
 	}
 	for i := range r.progress.Steps {
 		outcome := &r.progress.Steps[i]
-		step := known[outcome.ID]
-		if step == nil || (outcome.Status == event.StepRunning) && step.ForEach == nil {
+		if loop, known := r.loops[outcome.ID]; !known || outcome.Status == event.StepRunning && !loop {
 			r.log.Error().Str("execution", r.execution.ExecutionID).Str("step", outcome.ID).Msg("checkpoint does not fit its recipe")
 			return &problem.Error{Code: problem.Internal, Message: "the checkpoint does not fit the recipe"}
 		}
@@ -64,7 +63,7 @@ func (r *run) show(outcome *event.StepOutcome) {
 			"attempt": float64(outcome.Error.Attempt), "retryable": outcome.Error.Retryable,
 		}
 	}
-	if outcome.StepSummary.Items == nil {
+	if !r.loops[outcome.ID] {
 		r.scope.SetStep(outcome.ID, string(outcome.Status), outcome.Output, stepError)
 		return
 	}
@@ -73,6 +72,9 @@ func (r *run) show(outcome *event.StepOutcome) {
 
 // outputs are those of a foreach, in the order of its items; that of one that failed is nil.
 func outputs(outcome *event.StepOutcome) []any {
+	if outcome.StepSummary.Items == nil {
+		return []any{} // it was skipped, or there was no list
+	}
 	outputs := make([]any, outcome.StepSummary.Items.Total)
 	for i := range outcome.Items {
 		outputs[outcome.Items[i].Index] = outcome.Items[i].Output

@@ -86,16 +86,13 @@ func (r *run) waitUntil(ctx context.Context, t *turn, until time.Time) (any, err
 	return map[string]any{"until": until.UTC().Format(time.RFC3339Nano)}, nil
 }
 
-// waitSignal waits for an event or a decision, for the time-out among the fields or as long as the execution may last.
+// waitSignal waits for an event or a decision, as long as the time-out among the fields.
 func (r *run) waitSignal(ctx context.Context, fields map[string]any, w event.Wait, kind subject.SignalKind, name string) (any, error) {
-	w.Until = r.deadline
-	if fields["timeout"] != nil {
-		timeout, err := r.duration(fields, "timeout")
-		if err != nil {
-			return nil, err
-		}
-		w.Until = w.Since.Add(timeout)
+	timeout, err := r.duration(fields, "timeout")
+	if err != nil {
+		return nil, err
 	}
+	w.Until = w.Since.Add(timeout)
 	var data []byte
 	came, err := r.strands.await(ctx, &waiter{Wait: w, ready: func(ctx context.Context) (found bool, err error) {
 		data, found, err = r.outside.Signal(ctx, r.execution.subject(), kind, name)

@@ -29,6 +29,7 @@ import (
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
+	"github.com/galley-engine/galley/services/executor/internal/outside"
 )
 
 const (
@@ -103,12 +104,19 @@ func (b *bench) fund(id, reply string, data []byte) {
 	}
 }
 
-// start runs a worker with its own connection until the function that it returns is called.
-func (b *bench) start(http call, change ...func(*Worker)) (stop func() error) {
+// worker makes a worker with its own connection.
+func (b *bench) worker(http call) *Worker {
 	b.t.Helper()
 	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: stateset.Component{}}
-	worker := New(Settings{Concurrency: 8, AckWait: b.ackWait}, b.connect(), shelf{recipe: b.recipe},
-		engine.New(components, nil, clock.System, zerolog.Nop()), clock.System, zerolog.Nop())
+	messages := b.connect()
+	return New(Settings{Concurrency: 8, AckWait: b.ackWait}, messages, shelf{recipe: b.recipe},
+		engine.New(components, outside.New(messages, nil), clock.System, zerolog.Nop()), clock.System, zerolog.Nop())
+}
+
+// start runs a worker until the function that it returns is called.
+func (b *bench) start(http call, change ...func(*Worker)) (stop func() error) {
+	b.t.Helper()
+	worker := b.worker(http)
 	for _, f := range change {
 		f(worker)
 	}

@@ -1,0 +1,74 @@
+package recipe
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// checkWith checks the literal parts of a component's input against its schema; a template can become anything.
+func (k *compilation) checkWith(kind Kind, with *node) {
+	component := k.components[kind]
+	if component == nil {
+		return
+	}
+	for _, v := range component.violations(with.native()) {
+		if at, exists := with.find(v.tokens); !exists || !at.isTemplate() {
+			k.reportBelow(with, v, v.code())
+		}
+	}
+	d := &decoder{reader: k.reader}
+	switch kind {
+	case KindRecipeRun:
+		d.id(with.literal("agent"))
+		d.id(with.literal("recipe"))
+	case KindWaitFor:
+		k.wait(d, with.literal("duration"))
+	case KindWaitEvent:
+		d.id(with.literal("name"))
+		k.wait(d, with.literal("timeout"))
+	case KindApproval:
+		k.wait(d, with.literal("timeout"))
+	case KindHTTP, KindStateSet, KindWaitUntil:
+	}
+}
+
+func (k *compilation) wait(d *decoder, n *node) {
+	var wait time.Duration
+	if d.duration(n, MaxTimeout, &wait); wait > k.timeout {
+		k.report(CodeInvalidDuration, n, "the whole recipe may take only %s: raise timeout under spec to wait for %s", k.timeout, wait)
+	}
+}
+
+// literal is the field when it is a string without expressions; anything else is not known yet or has been reported.
+func (n *node) literal(name string) *node {
+	f := n.field(name)
+	if f == nil || f.kind != kindString || f.isTemplate() {
+		return nil
+	}
+	return f
+}
+
+// find is the node at these reference tokens, or the nearest one above it and false.
+func (n *node) find(tokens []string) (*node, bool) {
+	for _, token := range tokens {
+		next := n.field(token)
+		if i, err := strconv.Atoi(token); n.kind == kindList && err == nil && i >= 0 && i < len(n.items) {
+			next = n.items[i]
+		}
+		if next == nil {
+			return n, false
+		}
+		n = next
+	}
+	return n, true
+}
+
+// isTemplate reports whether the node is a string with an expression in it.
+func (n *node) isTemplate() bool {
+	if n.kind != kindString {
+		return false
+	}
+	segments, err := splitTemplate(n.text)
+	return err != nil || slices.ContainsFunc(segments, func(s segment) bool { return s.isExpression })
+}
