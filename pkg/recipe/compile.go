@@ -78,6 +78,10 @@ func (k *compilation) recipe(document *document) *Recipe {
 	}
 	recipe.Stages = k.stages(document.steps)
 	recipe.Steps = k.steps
+	recipe.indexes = make(map[string]int, len(recipe.Steps))
+	for i, step := range recipe.Steps {
+		step.Index, recipe.indexes[step.ID] = i, i
+	}
 	if document.result != nil {
 		recipe.Result = &Template{root: k.template(document.result)}
 	}

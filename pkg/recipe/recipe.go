@@ -37,6 +37,15 @@ type Recipe struct {
 
 	input, output *schema
 	canonical     []byte
+	indexes       map[string]int
+}
+
+// Step finds a step by its id; nil when there is none.
+func (r *Recipe) Step(id string) *Step {
+	if i, found := r.indexes[id]; found {
+		return r.Steps[i]
+	}
+	return nil
 }
 
 // Stage is one entry of a list of steps: a single step, or branches that run at the same time.
@@ -76,8 +85,10 @@ func (f *ForEach) Items(ctx context.Context, scope *Scope) ([]any, error) {
 
 // Step is one compiled step.
 type Step struct {
-	ID   string
-	Kind Kind
+	ID string
+	// Index is the step's place in Recipe.Steps.
+	Index int
+	Kind  Kind
 	// With is the template of the component's input, which is an object.
 	With *Template
 	// Timeout bounds one attempt.

@@ -158,14 +158,12 @@ type run struct {
 	journal   Journal
 	deadline  time.Time
 	strands   *strands
-	// loops tells of each step whether it has a foreach.
-	loops map[string]bool
 
 	// mu guards what follows. Expressions are evaluated under its read lock.
 	mu       sync.RWMutex
 	progress event.Checkpoint
-	// places are the indexes in progress.Steps by step.
-	places map[string]int
+	// places are the indexes in progress.Steps, plus one, by the index of the step; 0 where there is no outcome.
+	places []int
 	scope  recipe.Scope
 	// outputs is the size of all outputs so far.
 	outputs int

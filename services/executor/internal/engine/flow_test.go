@@ -272,7 +272,9 @@ func TestWaitsPark(t *testing.T) {
 		},
 		"for an event": {
 			`{id: w, uses: wait.event, with: {name: "paid-${input.query}", timeout: 10m}}`, event.Wait{Event: "paid-dentists"},
-			func(w *world, _ *event.Checkpoint) { w.signals = map[string]string{"event/paid-dentists": `{"amount": 7}`} }, `{"amount":7}`, "",
+			func(w *world, _ *event.Checkpoint) {
+				w.signals = map[string]string{"event/paid-dentists": `{"amount": 7}`}
+			}, `{"amount":7}`, "",
 		},
 		"for an event that does not come": {
 			`{id: w, uses: wait.event, with: {name: paid, timeout: 10m}}`, event.Wait{Event: "paid"},
@@ -540,4 +542,3 @@ func TestExecutionsRunExecutionsOnlySoDeep(t *testing.T) {
 	_, err = e.Run(t.Context(), x, e.Begin(x), &notes{})
 	require.ErrorIs(t, err, w.refuse, "an execution does not fail because ingest is away")
 }
-

@@ -31,7 +31,7 @@ func (r *run) forEach(ctx context.Context, step *recipe.Step, outcome event.Step
 	}
 	began := r.clock()
 	outcome.Status = event.StepRunning
-	if err := r.record(&outcome); err != nil {
+	if err := r.record(step, &outcome); err != nil {
 		return outcome, err
 	}
 	finished := make([]bool, len(items))
@@ -114,7 +114,7 @@ func (r *run) recordItem(step *recipe.Step, item *event.ItemOutcome) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writer.changes++
-	outcome := &r.progress.Steps[r.places[step.ID]]
+	outcome := r.outcome(step)
 	outcome.Items = append(outcome.Items, *item)
 	r.strands.done(step.ID, &item.Index)
 	r.outputs += size(item.Output, MaxBytes)

@@ -27,35 +27,32 @@ type writer struct {
 // restore makes the scope of the expressions from what the checkpoint holds.
 func (r *run) restore() *problem.Error {
 	r.writer.free = sync.NewCond(&r.mu)
-	r.places = make(map[string]int, len(r.execution.Recipe.Steps))
+	r.places = make([]int, len(r.execution.Recipe.Steps))
 	r.scope = recipe.Scope{
 		Input: r.execution.Input, State: r.progress.State, Vars: r.execution.Vars,
 		Execution: r.execution.ExecutionID, Customer: r.execution.CustomerID,
 	}
-	r.loops = make(map[string]bool, len(r.execution.Recipe.Steps))
-	for _, step := range r.execution.Recipe.Steps {
-		r.loops[step.ID] = step.ForEach != nil
-	}
 	for i := range r.progress.Steps {
 		outcome := &r.progress.Steps[i]
-		if loop, known := r.loops[outcome.ID]; !known || outcome.Status == event.StepRunning && !loop {
+		step := r.execution.Recipe.Step(outcome.ID)
+		if step == nil || outcome.Status == event.StepRunning && step.ForEach == nil {
 			r.log.Error().Str("execution", r.execution.ExecutionID).Str("step", outcome.ID).Msg("checkpoint does not fit its recipe")
 			return &problem.Error{Code: problem.Internal, Message: "the checkpoint does not fit the recipe"}
 		}
-		r.places[outcome.ID] = i
+		r.places[step.Index] = i + 1
 		for j := range outcome.Items {
 			r.outputs += size(outcome.Items[j].Output, MaxBytes)
 		}
 		if outcome.Status != event.StepRunning {
 			r.outputs += size(outcome.Output, MaxBytes)
-			r.show(outcome)
+			r.show(step, outcome)
 		}
 	}
 	return nil
 }
 
 // show makes an outcome readable for expressions.
-func (r *run) show(outcome *event.StepOutcome) {
+func (r *run) show(step *recipe.Step, outcome *event.StepOutcome) {
 	var stepError any
 	if outcome.Error != nil {
 		stepError = map[string]any{
@@ -63,7 +60,7 @@ func (r *run) show(outcome *event.StepOutcome) {
 			"attempt": float64(outcome.Error.Attempt), "retryable": outcome.Error.Retryable,
 		}
 	}
-	if !r.loops[outcome.ID] {
+	if step.ForEach == nil {
 		r.scope.SetStep(outcome.ID, string(outcome.Status), outcome.Output, stepError)
 		return
 	}
@@ -86,29 +83,36 @@ func outputs(outcome *event.StepOutcome) []any {
 func (r *run) known(step *recipe.Step) (outcome event.StepOutcome, done bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	i, found := r.places[step.ID]
-	if !found {
-		return event.StepOutcome{}, false
+	if found := r.outcome(step); found != nil {
+		return *found, found.Status != event.StepRunning
 	}
-	return r.progress.Steps[i], r.progress.Steps[i].Status != event.StepRunning
+	return event.StepOutcome{}, false
+}
+
+// outcome is what there is of a step's outcome, or nil. It is called with mu held, if only for reading.
+func (r *run) outcome(step *recipe.Step) *event.StepOutcome {
+	if place := r.places[step.Index]; place > 0 {
+		return &r.progress.Steps[place-1]
+	}
+	return nil
 }
 
 // record stores the outcome of a step, in the place of what was known of it.
-func (r *run) record(outcome *event.StepOutcome) error {
+func (r *run) record(step *recipe.Step, outcome *event.StepOutcome) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.writer.changes++
-	if i, found := r.places[outcome.ID]; found {
-		r.progress.Steps[i] = *outcome
+	if known := r.outcome(step); known != nil {
+		*known = *outcome
 	} else {
-		r.places[outcome.ID] = len(r.progress.Steps)
 		r.progress.Steps = append(r.progress.Steps, *outcome)
+		r.places[step.Index] = len(r.progress.Steps)
 	}
 	if outcome.Status == event.StepRunning {
 		return nil
 	}
 	r.strands.done(outcome.ID, nil)
-	r.show(outcome)
+	r.show(step, outcome)
 	r.outputs += size(outcome.Output, MaxBytes)
 	return r.checkSize()
 }

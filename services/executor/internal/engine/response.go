@@ -100,26 +100,33 @@ func (r *run) response(status event.Status) event.Response {
 	return response
 }
 
-// outcomes are what there is, in the order of the document. A foreach that was cut short counts as failed.
+// outcomes are what there is, in the order of the document. A foreach that was cut short counts as failed. Where the recipe cannot be had,
+// or the checkpoint is not its, the order is that of the checkpoint.
 func (r *run) outcomes() []*event.StepOutcome {
 	outcomes := make([]*event.StepOutcome, 0, len(r.progress.Steps))
-	for i := range r.progress.Steps {
-		outcomes = append(outcomes, &r.progress.Steps[i])
-	}
-	if r.execution.Recipe == nil {
+	if r.strands == nil {
+		for i := range r.progress.Steps {
+			outcome := r.progress.Steps[i]
+			if outcome.Status == event.StepRunning {
+				outcome.Status = event.StepFailed
+			}
+			outcomes = append(outcomes, &outcome)
+		}
 		return outcomes
 	}
-	order := make(map[string]int, len(r.execution.Recipe.Steps))
-	for i, step := range r.execution.Recipe.Steps {
-		order[step.ID] = i
-		if place, found := r.places[step.ID]; found && outcomes[place].Status == event.StepRunning {
-			cut := *outcomes[place]
+	for _, step := range r.execution.Recipe.Steps {
+		outcome := r.outcome(step)
+		if outcome == nil {
+			continue
+		}
+		if outcome.Status == event.StepRunning {
+			cut := *outcome
 			r.sum(step, &cut, len(cut.Items))
 			cut.Status = event.StepFailed
-			outcomes[place] = &cut
+			outcome = &cut
 		}
+		outcomes = append(outcomes, outcome)
 	}
-	slices.SortStableFunc(outcomes, func(a, b *event.StepOutcome) int { return order[a.ID] - order[b.ID] })
 	return outcomes
 }
 

@@ -18,7 +18,7 @@ func (r *run) step(ctx context.Context, step *recipe.Step) error {
 		if outcome, err = r.perform(ctx, step, outcome); err != nil {
 			return err
 		}
-		if err := r.record(&outcome); err != nil {
+		if err := r.record(step, &outcome); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -98,10 +100,11 @@ func (s *strands) each(n, width int, do func(i int) error) error {
 	var mu sync.Mutex
 	var next int
 	var first error
+	var panicked any
 	take := func() (int, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if next == n || first != nil {
+		if next == n || first != nil || panicked != nil {
 			return 0, false
 		}
 		next++
@@ -112,6 +115,14 @@ func (s *strands) each(n, width int, do func(i int) error) error {
 	remaining := width
 	for range width {
 		group.Go(func() {
+			defer func() { // a defect must not take the other executions of the process with it: see below
+				if cause := recover(); cause != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					panicked = fmt.Errorf("%v\n%s", cause, debug.Stack())
+					s.stop(errHalted)
+				}
+			}()
 			for i, more := take(); more; i, more = take() {
 				if err := do(i); err != nil {
 					mu.Lock()
@@ -130,6 +141,9 @@ func (s *strands) each(n, width int, do func(i int) error) error {
 		})
 	}
 	group.Wait()
+	if panicked != nil {
+		panic(panicked)
+	}
 	return first
 }
 

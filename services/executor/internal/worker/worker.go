@@ -36,6 +36,9 @@ const (
 	// beatsPerAckWait leaves room for two heartbeats that fail.
 	beatsPerAckWait = 3
 
+	// maxPanics is how many deliveries an execution gets whose worker panics.
+	maxPanics = 5
+
 	drainTime  = 10 * time.Second
 	flushTime  = 2 * time.Second
 	laterDelay = time.Second
@@ -192,12 +195,15 @@ func (w *Worker) settle(ctx context.Context, held *holding, outcome verdict, rea
 	}
 }
 
-// process guards the other executions against a defect that shows in one: it is left, and tried again until its deadline.
+// process guards the other executions against a defect that shows in one: it is left, and tried again a few times.
 func (w *Worker) process(ctx context.Context, held *holding) (outcome verdict, reason error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			w.log.Error().Str("execution", held.execution.ID).Any("panic", cause).Bytes("stack", debug.Stack()).Msg("execution panicked")
 			outcome, reason = leave, fmt.Errorf("panic: %v", cause)
+			if held.deliveries >= maxPanics {
+				outcome = dead
+			}
 		}
 	}()
 	return w.processor.process(ctx, held.given, func() error { return w.held.check(held) })
