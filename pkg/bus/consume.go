@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -39,9 +38,13 @@ const (
 // Consume calls handle with batches of messages, one call at a time, until ctx ends: whatever has arrived, up to Batch, without
 // waiting for more. The handler acknowledges each message itself, after its effect is committed. A lost connection, stream or
 // consumer is waited for and made again; Consume returns only when ctx ends, and then nil.
+//
+// Dead letters of this consumer that are redriven come to the handler as the messages that they were. A panic of the handler is caught;
+// a message with which it panics again and again becomes a dead letter.
 func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx context.Context, messages []jetstream.Msg)) error {
 	log := b.log.With().Str("stream", consumer.Stream).Str("consumer", consumer.Durable).Logger()
 	report := func(err error) { log.Warn().Err(err).Msg("consumer interrupted, trying again") }
+	guarded := guard{bus: b, log: log, inner: handle, panics: make(map[string]int)}
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		if err := b.Provision(ctx); err != nil {
 			return err
@@ -51,7 +54,7 @@ func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx co
 			return err
 		}
 		return follow(ctx, durables, consumer.Batch, 0, func(messages []jetstream.Msg) error {
-			handle(ctx, messages)
+			guarded.handle(ctx, messages)
 			return nil
 		})
 	})
@@ -66,7 +69,8 @@ func (b *Bus) durables(ctx context.Context, consumer Consumer) ([]jetstream.Cons
 			names[consumer.Durable+"-"+filter[strings.LastIndexByte(filter, '.')+1:]] = []string{filter}
 		}
 	}
-	durables := make([]jetstream.Consumer, 0, len(names))
+	durables := make([]jetstream.Consumer, 0, len(names)+1)
+	redriven := make([]string, 0, len(names))
 	for name, filters := range names {
 		durable, err := b.JS.CreateOrUpdateConsumer(ctx, consumer.Stream, jetstream.ConsumerConfig{
 			Durable: name, FilterSubjects: filters, AckPolicy: jetstream.AckExplicitPolicy,
@@ -76,8 +80,16 @@ func (b *Bus) durables(ctx context.Context, consumer Consumer) ([]jetstream.Cons
 			return nil, fmt.Errorf("create consumer %s: %w", name, err)
 		}
 		durables = append(durables, durable)
+		redriven = append(redriven, subject.Redrive(consumer.Stream, name))
 	}
-	return durables, nil
+	again, err := b.JS.CreateOrUpdateConsumer(ctx, subject.StreamRedrives, jetstream.ConsumerConfig{
+		Durable: consumer.Stream + "-" + consumer.Durable, FilterSubjects: redriven, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: consumer.AckWait, MaxAckPending: consumer.MaxAckPending, MaxDeliver: -1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create consumer of redriven messages: %w", err)
+	}
+	return append(durables, redrives{Consumer: again, log: b.log}), nil
 }
 
 // follow hands on the consumers' messages in batches until ctx ends, the handler fails or the subscription is beyond repair. A
@@ -191,39 +203,5 @@ func release(arrived <-chan jetstream.Msg) {
 		default:
 			return
 		}
-	}
-}
-
-// HeaderReason is why a message was put into DEAD_LETTERS, HeaderSubject where it came from.
-const (
-	HeaderReason  = "galley-dead-reason"
-	HeaderSubject = "galley-dead-subject"
-)
-
-// DeadLetter moves a message that can never be processed to DEAD_LETTERS. The message is terminated only after it is stored there.
-func (b *Bus) DeadLetter(ctx context.Context, message jetstream.Msg, reason error) {
-	log := b.log.With().Str("subject", message.Subject()).AnErr("reason", reason).Logger()
-	meta, err := message.Metadata()
-	if err != nil {
-		log.Error().Err(err).Msg("dead letter without metadata")
-		return
-	}
-	letter := nats.NewMsg(subject.DeadLetter(meta.Stream))
-	letter.Data = message.Data()
-	maps.Copy(letter.Header, message.Headers())
-	for _, name := range []string{"Nats-Msg-Id", "Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-Subject-Sequence-Subject"} {
-		letter.Header.Del(name)
-	}
-	letter.Header.Set(HeaderSubject, message.Subject())
-	letter.Header.Set(HeaderReason, reason.Error())
-	letter.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream))
-	if _, err := b.JS.PublishMsg(ctx, letter); err != nil {
-		log.Error().Err(err).Msg("dead letter not stored, the message will be delivered again")
-		_ = message.NakWithDelay(time.Second)
-		return
-	}
-	log.Warn().Msg("message moved to dead letters")
-	if err := message.TermWithReason(reason.Error()); err != nil {
-		log.Warn().Err(err).Msg("dead letter not terminated, it will be delivered again")
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/schemas/subject"
 )
 
 // Delay has an empty message published to due at a time, by the server: nothing of this process is needed for it. It replaces an
@@ -26,6 +28,18 @@ func (b *Bus) Delay(ctx context.Context, delay, due string, at time.Time) error 
 func (b *Bus) Due(ctx context.Context, due string) error {
 	if _, err := b.JS.PublishMsg(ctx, nats.NewMsg(due)); err != nil {
 		return fmt.Errorf("publish %s: %w", due, err)
+	}
+	return nil
+}
+
+// Undelay removes the delay, if there is one. The message may have been published already.
+func (b *Bus) Undelay(ctx context.Context, delay string) error {
+	stream, err := b.JS.Stream(ctx, subject.StreamDelays)
+	if err == nil {
+		err = stream.Purge(ctx, jetstream.WithPurgeSubject(delay))
+	}
+	if err != nil {
+		return fmt.Errorf("remove delay %s: %w", delay, err)
 	}
 	return nil
 }

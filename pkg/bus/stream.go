@@ -80,6 +80,7 @@ func (b *Bus) buckets() []jetstream.KeyValueConfig {
 		file(subject.BucketSignals, "Events and decisions that executions wait for", b.settings.JournalRetention),
 		file(subject.BucketSchedules, "When recipes start by themselves", 0),
 		file(subject.BucketSecrets, "Customers' secrets, encrypted", 0),
+		file(subject.BucketSlots, "Executions under way where their number is limited", 0),
 	}
 }
 
@@ -105,5 +106,6 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 			subject.AllActivity, subject.AllRejected),
 		file(subject.StreamDeadLetters, "Messages that cannot be processed", jetstream.LimitsPolicy, deadLetterRetention,
 			subject.AllDeadLetters),
+		file(subject.StreamRedrives, "Dead letters to be processed again", jetstream.WorkQueuePolicy, 0, subject.AllRedrives),
 	}
 }

@@ -18,6 +18,8 @@ const (
 	// MaxItems is the highest number of items of a foreach, MaxParallel how many of them may be under way at the same time.
 	MaxItems    = 1000
 	MaxParallel = 32
+	// MaxConcurrency is the highest number of executions of a recipe under way at the same time that it may allow.
+	MaxConcurrency = 1000
 	// MaxProblems is how many problems are reported of one document.
 	MaxProblems = 100
 	// MaxTimeout is the longest time-out of a recipe and of a step, and the longest wait.
@@ -55,6 +57,7 @@ type document struct {
 	description   string
 	input, output *node
 	timeout       time.Duration
+	concurrency   int
 	// maxCredits is what maxCreditsAt says.
 	maxCredits   credit.Micro
 	maxCreditsAt *node
@@ -103,13 +106,14 @@ func (d *decoder) document(root *node) *document {
 }
 
 func (d *decoder) spec(doc *document, spec *node) {
-	if !d.object(spec, "input", "output", "timeout", "max_credits", "defaults", "steps", "result") {
+	if !d.object(spec, "input", "output", "timeout", "concurrency", "max_credits", "defaults", "steps", "result") {
 		return
 	}
 	doc.input = d.optional(spec.field("input"), kindObject)
 	doc.output = d.optional(spec.field("output"), kindObject)
 	doc.result = spec.field("result")
 	d.duration(spec.field("timeout"), MaxTimeout, &doc.timeout)
+	d.count(spec.field("concurrency"), 1, MaxConcurrency, &doc.concurrency)
 	if doc.maxCreditsAt = spec.field("max_credits"); doc.maxCreditsAt != nil {
 		doc.maxCredits = d.amount(doc.maxCreditsAt)
 	}

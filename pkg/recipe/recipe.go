@@ -29,6 +29,8 @@ type Recipe struct {
 	Stages []Stage
 	// Timeout bounds an execution.
 	Timeout time.Duration
+	// Concurrency is how many executions of the recipe, all versions together, may be under way at the same time, 0 for no limit.
+	Concurrency int
 	// Result is the template of the response's data; nil when the document has none: then it is the final state, or the last
 	// step's output where no state was written.
 	Result *Template

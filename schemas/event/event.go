@@ -112,7 +112,7 @@ func (s Status) Terminal() bool {
 	return s == StatusSuccess || s == StatusPartial || s == StatusFailed
 }
 
-// Actor is who did something: a customer's API key, the operator, a NATS producer or a service.
+// Actor is who did something: a customer's API key, the operator, a NATS producer, a schedule or a service.
 type Actor struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
@@ -156,6 +156,8 @@ type Request struct {
 	Input         json.RawMessage `json:"input_data"`
 	// Vars are those of the customer's settings that the recipe reads.
 	Vars map[string]any `json:"vars,omitempty"`
+	// MaxConcurrency is the customer's limit of executions under way at the same time, 0 for none.
+	MaxConcurrency int `json:"max_concurrency,omitempty"`
 	// Quoted is the most that the execution can cost.
 	Quoted     credit.Micro `json:"quoted_credits"`
 	Actor      Actor        `json:"actor"`
@@ -235,9 +237,10 @@ type Checkpoint struct {
 	Waits []Wait `json:"waits,omitempty"`
 }
 
-// Wait is a step, or one item of a foreach, that waits.
+// Wait is a step, or one item of a foreach, that waits; or the execution itself, before its first step.
 type Wait struct {
-	Step string `json:"step"`
+	// Step is absent when the execution waits for a slot.
+	Step string `json:"step,omitempty"`
 	// Item is the index in a foreach, absent otherwise.
 	Item *int `json:"item,omitempty"`
 	// Since is when the wait began, Until when it ends in any case.
@@ -251,7 +254,19 @@ type Wait struct {
 	Approval string `json:"approval,omitempty"`
 	// Execution is the execution whose end ends the wait (recipe.run).
 	Execution string `json:"execution,omitempty"`
+	// Slot is the limit because of which the execution may not begin yet.
+	Slot SlotLimit `json:"slot,omitempty"`
 }
+
+// SlotLimit says of what there are as many executions under way as there may be.
+type SlotLimit string
+
+const (
+	// SlotCustomer is the customer's limit (Request.MaxConcurrency).
+	SlotCustomer SlotLimit = "customer"
+	// SlotRecipe is the recipe's (spec.concurrency).
+	SlotRecipe SlotLimit = "recipe"
+)
 
 // StepStatus is how a step ended.
 type StepStatus string

@@ -13,6 +13,7 @@
 //	galley.due.schedule.<customer>.<schedule>                       the start, now (stream DELAYS)
 //	galley.notify.<customer>.<execution>                            what a running execution should look at, in no stream
 //	galley.dead.<stream>                                            a message that cannot be processed (stream DEAD_LETTERS)
+//	galley.redrive.<stream>.<consumer>                              a dead letter that is to be processed again (stream REDRIVES)
 //	galley.query.<service>.<name>                                   request and reply between services, in no stream
 package subject
 
@@ -31,6 +32,7 @@ const (
 	StreamDelays      = "DELAYS"
 	StreamActivity    = "ACTIVITY"
 	StreamDeadLetters = "DEAD_LETTERS"
+	StreamRedrives    = "REDRIVES"
 )
 
 // Names of the key-value buckets.
@@ -43,6 +45,8 @@ const (
 	BucketSchedules = "schedules"
 	// BucketSecrets holds customers' secrets, encrypted, see SecretKey.
 	BucketSecrets = "secrets"
+	// BucketSlots holds which executions are under way where their number is limited; a key is a customer.
+	BucketSlots = "slots"
 )
 
 // Wildcards that the streams capture.
@@ -52,6 +56,7 @@ const (
 	AllRejected      = "galley.run.rejected.>"
 	AllActivity      = "galley.activity.>"
 	AllDeadLetters   = "galley.dead.>"
+	AllRedrives      = "galley.redrive.>"
 	AllSignals       = "galley.signal.>"
 	AllDelays        = "galley.delay.>"
 	AllDue           = "galley.due.>"
@@ -153,14 +158,22 @@ func RunRejected(customer string) string {
 }
 
 // Activity is the subject of what was done in the name of the customer. action is "<resource>.<verb>", such as
-// "recipe.published".
+// "recipe.published". A customer that is empty, because it is not known, becomes "-", which is no valid id.
 func Activity(customer, action string) string {
+	if customer == "" {
+		customer = "-"
+	}
 	return "galley.activity." + customer + "." + action
 }
 
 // DeadLetter is where messages of a stream go that cannot be processed.
 func DeadLetter(stream string) string {
 	return "galley.dead." + stream
+}
+
+// Redrive is where a dead letter goes that the consumer of the stream is to process again.
+func Redrive(stream, consumer string) string {
+	return "galley.redrive." + stream + "." + consumer
 }
 
 // Delay is where a wake-up call for the execution waits for its time. There is one at a time: a later one replaces it.
@@ -201,7 +214,7 @@ type SignalKind string
 const (
 	// SignalEvent is an event, by its name.
 	SignalEvent SignalKind = "event"
-	// SignalApproval is a decision, by the id of the step that waits for it, with "-<index>" for an item of a foreach.
+	// SignalApproval is a decision, by the id of the step that waits for it, with ".<index>" for an item of a foreach.
 	SignalApproval SignalKind = "approval"
 )
 
@@ -242,7 +255,10 @@ func ScheduleDue(customer, schedule string) string {
 // ParseScheduleDue takes the subject of a start that is due apart.
 func ParseScheduleDue(subject string) (customer, schedule string, err error) {
 	pair, err := parsePair(subject, "galley.due.schedule.")
-	return pair.Customer, pair.ID, err
+	if err != nil {
+		return "", "", fmt.Errorf("subject %q: not galley.due.schedule.<customer>.<schedule>", subject)
+	}
+	return pair.Customer, pair.ID, nil
 }
 
 // ScheduleKey is the key of a schedule in the bucket schedules.

@@ -40,3 +40,20 @@ func FuzzParseExecution(f *testing.F) {
 		}
 	})
 }
+
+func TestParseSignal(t *testing.T) {
+	t.Parallel()
+	want := subject.Execution{Customer: "cust_001", ID: "e-1"}
+	execution, name, err := subject.ParseSignal(want.Signal("stock"))
+	if err != nil || execution != want || name != "stock" {
+		t.Fatal(execution, name, err)
+	}
+	for _, wrong := range []string{
+		"", "galley.signal", "galley.signal.", "galley.signal.a", "galley.signal.a.b", "galley.signal.a.b.", "galley.signal.a.b.c.d",
+		"galley.signal..b.c", "galley.signal.a..c", "galley.signals.a.b.c", "a.b.c", "galley.signal.a.b.*",
+	} {
+		if _, _, err := subject.ParseSignal(wrong); err == nil {
+			t.Errorf("%q was taken apart", wrong)
+		}
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+
+	"github.com/galley-engine/galley/pkg/secret"
 )
 
 const minOperatorKey = 32
@@ -15,6 +17,9 @@ type Config struct {
 	HTTPAddr string `env:"GALLEY_HTTP_ADDR" envDefault:"127.0.0.1:8000"`
 	// OperatorKey is the key of the operator, who may act for every customer.
 	OperatorKey string `env:"GALLEY_OPERATOR_KEY"`
+	// SecretsKey holds the keys of customers' secrets as secret.ParseKeys reads them, the same ones as the executor has. Without any
+	// there are no secrets.
+	SecretsKey string `env:"GALLEY_SECRETS_KEY"`
 }
 
 // Validate joins everything that is wrong.
@@ -36,6 +41,9 @@ func (c Config) Validate() error {
 			problems = append(problems, errors.New("GALLEY_OPERATOR_KEY must hold printable ASCII characters without spaces"))
 			break
 		}
+	}
+	if _, err := secret.ParseKeys(c.SecretsKey); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }

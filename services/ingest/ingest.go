@@ -17,13 +17,18 @@ import (
 	"github.com/galley-engine/galley/pkg/outbox"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
+	"github.com/galley-engine/galley/services/ingest/internal/control"
+	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
 	"github.com/galley-engine/galley/services/ingest/internal/intake"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
+	"github.com/galley-engine/galley/services/ingest/internal/schedule"
+	"github.com/galley-engine/galley/services/ingest/internal/watch"
 	"github.com/galley-engine/galley/services/ingest/migrations"
 )
 
@@ -37,6 +42,8 @@ const (
 type Service struct {
 	config Config
 	deps   process.Deps
+	// secretKeys are those of config.
+	secretKeys secret.Keys
 	// pool is nil until Run, migrated false until the schema is there.
 	pool     atomic.Pointer[pgxpool.Pool]
 	migrated atomic.Bool
@@ -50,7 +57,11 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err := deps.RequireDatabase(); err != nil {
 		return nil, err
 	}
-	return &Service{config: config, deps: deps}, nil
+	keys, err := secret.ParseKeys(config.SecretsKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{config: config, deps: deps, secretKeys: keys}, nil
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.
@@ -107,21 +118,35 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	executions := journal.New(messages.Conn, messages.JS)
 	inbox := reply.New(messages.Conn, executions)
 	events := outbox.New(writer, messages.JS, query.ServiceIngest, log)
-	found, err := catalogue.New(catalogue.Deps{Pool: reader, Conn: messages.Conn, JS: messages.JS, Outbox: events, Clock: now})
+	found, err := catalogue.New(catalogue.Deps{
+		Pool: reader, Conn: messages.Conn, JS: messages.JS, Outbox: events, SecretKeys: s.secretKeys, Clock: now,
+	})
 	if err != nil {
 		return err
 	}
 	history := projection.NewReader(reader, executions)
 	acceptor := accept.New(found, history, messages, executions, inbox, now)
+	controller := control.New(control.Deps{
+		Journal: executions, Bus: messages, Catalogue: found, History: history, Pool: reader, Outbox: events, Clock: now, Log: log,
+	})
+	schedules := schedule.NewStore(schedule.StoreDeps{Pool: reader, Bus: messages, Outbox: events, Checker: acceptor, Clock: now})
+	starter := schedule.NewStarter(schedule.StarterDeps{
+		Bus: messages, Acceptor: acceptor, Journal: executions, AckWait: s.deps.AckWait, Clock: now, Log: log,
+	})
+	watcher := watch.New(watch.Deps{
+		Pool: writer, Bus: messages, Journal: executions, Recipes: found, Interval: watch.Interval, Clock: now, Log: log,
+	})
 	api := httpapi.New(httpapi.Deps{
-		Executor: acceptor, Executions: history, Catalogue: found, Bus: messages, Checks: s.Checks(),
+		Executor: acceptor, Executions: history, Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
+		DeadLetters: deadletter.New(messages, reader, events, now), Bus: messages,
+		Checks:      s.Checks(),
 		OperatorKey: s.config.OperatorKey, Clock: now, Log: log,
 	})
 
 	// The API stops first: what it stands on stays until the callers under way have their answers.
 	beneath, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	return lifecycle.Run(beneath, inbox.Run, found.Run,
+	return lifecycle.Run(beneath, inbox.Run, found.Run, acceptor.AnswerChildren,
 		func(beneath context.Context) error {
 			defer release()
 			serving, stop := context.WithCancel(ctx)
@@ -134,7 +159,8 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 				return nil
 			}
 			return lifecycle.Run(ctx, events.Run, projection.New(messages, writer, log).Run,
-				intake.New(messages, acceptor, s.deps.AckWait, now, log).Run)
+				intake.New(messages, acceptor, s.deps.AckWait, now, log).Run,
+				intake.NewSignals(messages, controller, s.deps.AckWait, now, log).Run, starter.Run, watcher.Run)
 		},
 	)
 }

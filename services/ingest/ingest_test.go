@@ -337,6 +337,7 @@ func TestConfig(t *testing.T) {
 		"host:port":           {HTTPAddr: "localhost:99999", OperatorKey: operatorKey},
 		"GALLEY_OPERATOR_KEY": {HTTPAddr: ":8000"},
 		"printable":           {HTTPAddr: ":8000", OperatorKey: operatorKey + " "},
+		"GALLEY_SECRETS_KEY":  {HTTPAddr: ":8000", OperatorKey: operatorKey, SecretsKey: "short"},
 	} {
 		_, err := New(config, process.Deps{})
 		require.ErrorContains(t, err, text)

@@ -81,8 +81,8 @@ func start(t *testing.T, run func(ctx context.Context) error) {
 	})
 }
 
-func runs(durable string) bus.Consumer {
-	return bus.Consumer{Stream: subject.StreamRuns, Durable: durable, AckWait: 2 * time.Second, MaxAckPending: 100, Batch: 10}
+func runs() bus.Consumer {
+	return bus.Consumer{Stream: subject.StreamRuns, Durable: "worker", AckWait: 2 * time.Second, MaxAckPending: 100, Batch: 10}
 }
 
 func TestConsumeOutlivesServerAndConsumer(t *testing.T) {
@@ -91,7 +91,7 @@ func TestConsumeOutlivesServerAndConsumer(t *testing.T) {
 	messages := open(t, server)
 	var got collection
 	start(t, func(ctx context.Context) error {
-		return messages.Consume(ctx, runs("worker"), func(_ context.Context, batch []jetstream.Msg) {
+		return messages.Consume(ctx, runs(), func(_ context.Context, batch []jetstream.Msg) {
 			for _, message := range batch {
 				if message.Ack() == nil {
 					got.add(message.Data())
@@ -116,7 +116,7 @@ func TestDeadLetterKeepsTheMessageAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	messages := open(t, testkit.NATS(t))
 	start(t, func(ctx context.Context) error {
-		return messages.Consume(ctx, runs("worker"), func(ctx context.Context, batch []jetstream.Msg) {
+		return messages.Consume(ctx, runs(), func(ctx context.Context, batch []jetstream.Msg) {
 			for _, message := range batch {
 				messages.DeadLetter(ctx, message, errors.New("it is poison"))
 			}

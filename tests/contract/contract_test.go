@@ -59,6 +59,7 @@ func events() map[string]struct {
 		"funded":      {contract.Funded, &event.Funding{}},
 		"started":     {contract.Checkpoint, &event.Checkpoint{}},
 		"step":        {contract.Checkpoint, &event.Checkpoint{}},
+		"waiting":     {contract.Checkpoint, &event.Checkpoint{}},
 		"completed":   {contract.Response, &event.Response{}},
 		"run-request": {contract.RunRequest, &event.RunRequest{}},
 		"rejection":   {contract.Rejection, &event.Rejection{}},
@@ -154,7 +155,7 @@ func TestStructuredRunRequest(t *testing.T) {
 
 func TestJournalGoldenFilesFollowTheRules(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []event.Kind{event.Accepted, event.Funded, event.Started, event.Step, event.Completed} {
+	for _, kind := range []event.Kind{event.Accepted, event.Funded, event.Started, event.Step, event.Waiting, event.Completed} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			_, message := readGolden(t, string(kind))
@@ -205,10 +206,7 @@ func compareFields(t *testing.T, path string, schema *jsonschema.Schema, of refl
 		return
 	}
 	fields := map[string]bool{}
-	for _, field := range reflect.VisibleFields(of) {
-		if field.Anonymous {
-			continue
-		}
+	for _, field := range fieldsOf(of) {
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		fields[name] = true
 		optional := strings.Contains(options, "omitempty") || strings.Contains(options, "omitzero")
@@ -225,6 +223,19 @@ func compareFields(t *testing.T, path string, schema *jsonschema.Schema, of refl
 	for name := range properties {
 		assert.True(t, fields[name], "%s/%s is not in the struct %s", path, name, of)
 	}
+}
+
+// fieldsOf lists the fields as JSON has them: one that another field of the same name in Go hides is among them.
+func fieldsOf(of reflect.Type) []reflect.StructField {
+	var fields []reflect.StructField
+	for field := range of.Fields() {
+		if field.Anonymous {
+			fields = append(fields, fieldsOf(field.Type)...)
+		} else {
+			fields = append(fields, field)
+		}
+	}
+	return fields
 }
 
 // members collects the properties of a schema over its references and conjunctions.
@@ -302,12 +313,16 @@ func TestDocumentationNamesEverything(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root(t), "docs", "events.md"))
 	require.NoError(t, err)
 	named := []string{
-		subject.StreamExecutions, subject.StreamRuns, subject.StreamActivity, subject.StreamDeadLetters, subject.BucketRecipes,
+		subject.StreamExecutions, subject.StreamRuns, subject.StreamSignals, subject.StreamDelays, subject.StreamActivity,
+		subject.StreamDeadLetters, subject.BucketRecipes, subject.BucketSignals,
+		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Signal("<name>"),
+		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Delay(), subject.Execution{Customer: "<customer>", ID: "<execution>"}.Due(),
+		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Notify(),
 		subject.RunRequest("<customer>"), subject.RunRejected("<customer>"), subject.Activity("<customer>", "<resource>.<verb>"),
 		subject.DeadLetter("<stream>"), subject.Query("<service>", "<name>"),
 		"galley.execution.<shard>.<customer>.<execution>.<event>", "galley.execution.<shard>.<customer>.<execution>.<event>.<number>",
 		subject.ExecutionMilestones,
-		event.Accepted.Type(), event.Funded.Type(), event.Started.Type(), event.Step.Type(), event.Completed.Type(),
+		event.Accepted.Type(), event.Funded.Type(), event.Started.Type(), event.Step.Type(), event.Waiting.Type(), event.Completed.Type(),
 	}
 	named = append(named, textConstants(t, "Header", "schemas", "event", "event.go")...)
 	named = append(named, textConstants(t, "Type", "schemas", "event", "event.go")...)

@@ -24,6 +24,8 @@ import (
 
 func TestMain(m *testing.M) { harnesstest.Main(m) }
 
+const secretsKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+
 func root(t *testing.T) string {
 	t.Helper()
 	dir, err := repository.Root()
@@ -38,6 +40,7 @@ func compose(t *testing.T) *types.Project {
 		WorkingDir: root(t), ConfigFiles: []types.ConfigFile{{Filename: file}},
 		Environment: types.Mapping{
 			"POSTGRES_PASSWORD": "secret", "GALLEY_OPERATOR_KEY": "galley_admin_0123456789abcdef0123456789abcdef",
+			"GALLEY_SECRETS_KEY": secretsKey,
 		},
 	})
 	require.NoError(t, err)
@@ -72,6 +75,18 @@ func TestComposeHasEverything(t *testing.T) {
 	for _, stateful := range []string{"nats", "postgres"} {
 		require.NotEmpty(t, project.Services[stateful].Volumes)
 		require.Contains(t, project.Volumes, project.Services[stateful].Volumes[0].Source)
+	}
+}
+
+// TestComposeSharesTheSecretsKey: those who seal and open secrets have the key, nobody else has.
+func TestComposeSharesTheSecretsKey(t *testing.T) {
+	t.Parallel()
+	for name, service := range compose(t).Services {
+		value, given := service.Environment["GALLEY_SECRETS_KEY"]
+		require.Equal(t, name == harness.Ingest || name == harness.Executor, given, name)
+		if given {
+			require.Equal(t, secretsKey, *value)
+		}
 	}
 }
 

@@ -376,3 +376,42 @@ func interleave(t *rapid.T, i *installation) {
 	require.True(t, last.done)
 	m.verify()
 }
+
+func TestEventsAreReadInOrder(t *testing.T) {
+	t.Parallel()
+	i := single(t)
+	execution, neighbour := newExecution(), newExecution()
+	read := func() (ids []string, err error) {
+		for record, err := range i.journal.Events(t.Context(), execution) {
+			if err != nil {
+				return ids, err
+			}
+			ids = append(ids, strings.TrimPrefix(record.ID(), execution.ID+"/"))
+		}
+		return ids, nil
+	}
+	_, err := read()
+	require.ErrorIs(t, err, journal.ErrNotFound)
+	var last uint64
+	var want []string
+	for n, kind := range []event.Kind{event.Accepted, event.Funded, event.Started, event.Step, event.Step, event.Waiting, event.Completed} {
+		qualifier := ""
+		if n >= 2 && kind != event.Completed {
+			qualifier = strconv.Itoa(n)
+		}
+		appended := i.journal.Append(t.Context(), entry(execution, kind, qualifier, last, n))[0]
+		require.NoError(t, appended.Err)
+		last = appended.Sequence
+		want = append(want, strings.TrimSuffix(string(kind)+"/"+qualifier, "/"))
+		got, err := read()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.NoError(t, i.journal.Append(t.Context(), entry(newExecution(), event.Accepted, "", 0, n))[0].Err)
+	}
+	require.NoError(t, i.journal.Append(t.Context(), entry(neighbour, event.Accepted, "", 0, "x"))[0].Err)
+	for record, err := range i.journal.Events(t.Context(), execution) {
+		require.NoError(t, err)
+		require.Equal(t, event.Accepted, record.Kind)
+		break // whoever has seen enough stops
+	}
+}

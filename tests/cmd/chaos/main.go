@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	kills := flag.Int("kills", 20, "processes to kill in each mode")
+	kills := flag.Int("kills", 50, "processes to kill in each mode")
 	seed := flag.Uint64("seed", 0, "what decides on victims and moments; 0 for a new one")
 	callers := flag.Int("callers", 24, "concurrent callers over HTTP; a quarter as many publish over NATS")
 	mode := flag.String("mode", "", "single or split; both when it is not given")

@@ -92,6 +92,7 @@ func types() map[string]string {
 		event.Funded.Type():    Funded,
 		event.Started.Type():   Checkpoint,
 		event.Step.Type():      Checkpoint,
+		event.Waiting.Type():   Checkpoint,
 		event.Completed.Type(): Response,
 		event.TypeRunRequested: RunRequest,
 		event.TypeRunRejected:  Rejection,

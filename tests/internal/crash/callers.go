@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,13 +30,14 @@ type order struct {
 	Execution string
 	// Response is the standard response that the caller got.
 	Response []byte
+	// Cancel is what became of the wish to cancel it; nil when there was none.
+	Cancel *cancelled
 }
 
 // callers put load on an installation, over HTTP and over NATS.
 type callers struct {
 	clients map[string]*harness.Client
 	names   []string
-	recipes []string
 	js      jetstream.JetStream
 
 	mu     sync.Mutex
@@ -50,17 +52,23 @@ const (
 	ackTimeout = 2 * time.Second
 )
 
-func (c *callers) pick() (order, *harness.Client) {
-	customer := c.names[rand.IntN(len(c.names))]   //nolint:gosec // any will do
-	recipe := c.recipes[rand.IntN(len(c.recipes))] //nolint:gosec // any will do
+// placing is a way to place an order of one of some recipes.
+type placing struct {
+	recipes []string
+	place   func(context.Context, *order, *harness.Client) error
+}
+
+func (c *callers) pick(recipes []string) (order, *harness.Client) {
+	customer := c.names[rand.IntN(len(c.names))] //nolint:gosec // any will do
+	recipe := recipes[rand.IntN(len(recipes))]   //nolint:gosec // any will do
 	return order{Marker: uuid.NewString(), Customer: customer, Recipe: recipe}, c.clients[customer]
 }
 
 // run places one order after the other until ctx ends. The last one is seen through under patience.
-func (c *callers) run(ctx, patience context.Context, place func(context.Context, *order, *harness.Client) error) {
+func (c *callers) run(ctx, patience context.Context, way placing) {
 	for pause(ctx, thinking) {
-		next, client := c.pick()
-		err := place(patience, &next, client)
+		next, client := c.pick(way.recipes)
+		err := way.place(patience, &next, client)
 		c.mu.Lock()
 		if err != nil {
 			c.errors = append(c.errors, fmt.Errorf("order %s: %w", next.Marker, err))
@@ -109,27 +117,37 @@ func (o *order) body(customer string) body {
 // overHTTP executes the order and follows it to its end.
 func (c *callers) overHTTP(prefer string) func(context.Context, *order, *harness.Client) error {
 	return func(ctx context.Context, o *order, client *harness.Client) error {
-		var accepted harness.Answer
-		err := c.again(ctx, func(ctx context.Context) (bool, error) {
-			answer, err := client.Call(ctx, http.MethodPost, "/api/v1/recipes/execute", o.body(o.Customer), headerKey, o.Marker, "Prefer", prefer)
-			if err != nil {
-				return false, err
-			}
-			accepted = answer
-			switch answer.Status {
-			case http.StatusOK, http.StatusAccepted, http.StatusPaymentRequired:
-				return true, nil
-			case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusInternalServerError:
-				return false, fmt.Errorf("answer %s", answer)
-			default:
-				return true, fmt.Errorf("answer %s", answer)
-			}
-		})
+		accepted, err := c.accept(ctx, o, client, prefer)
 		if err != nil {
 			return err
 		}
 		return c.follow(ctx, o, client, accepted)
 	}
+}
+
+// accept has the order executed.
+func (c *callers) accept(ctx context.Context, o *order, client *harness.Client, prefer string) (accepted harness.Answer, err error) {
+	err = c.again(ctx, func(ctx context.Context) (bool, error) {
+		answer, err := client.Call(ctx, http.MethodPost, "/api/v1/recipes/execute", o.body(o.Customer), headerKey, o.Marker, "Prefer", prefer)
+		if err != nil {
+			return false, err
+		}
+		accepted = answer
+		return settled(answer, http.StatusOK, http.StatusAccepted, http.StatusPaymentRequired)
+	})
+	return accepted, err
+}
+
+// settled tells whether an answer settles a request: whether it is one of those expected, or one that no repetition would change.
+func settled(answer harness.Answer, expected ...int) (bool, error) {
+	switch answer.Status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusInternalServerError:
+		return false, fmt.Errorf("answer %s", answer)
+	}
+	if slices.Contains(expected, answer.Status) {
+		return true, nil
+	}
+	return true, fmt.Errorf("answer %s", answer)
 }
 
 // follow polls an execution that was accepted until it has ended.

@@ -44,7 +44,7 @@ func journalOf(t *testing.T, events ...any) inspect.Journal {
 }
 
 func checkpoint(delivery int, done ...string) event.Checkpoint {
-	c := event.Checkpoint{ExecutionID: "e", Delivery: delivery, Next: len(done)}
+	c := event.Checkpoint{ExecutionID: "e", Delivery: delivery, Checkpoints: len(done)}
 	for _, id := range done {
 		c.Steps = append(c.Steps, event.StepOutcome{StepSummary: event.StepSummary{ID: id, Status: event.StepSuccess, Attempts: 1}})
 	}

@@ -105,6 +105,9 @@ func (c *counter) snapshot() (calls map[string][]time.Time, keyless int) {
 	return calls, c.keyless
 }
 
+// oneOf is true once in n times.
+func oneOf(n int) bool { return rand.IntN(n) == 0 } //nolint:gosec // any will do
+
 // pause waits for a random part of limit; it returns false when ctx ended first.
 func pause(ctx context.Context, limit time.Duration) bool {
 	if limit <= 0 {

@@ -51,9 +51,11 @@ type Report struct {
 	Retried int
 	// TakenOver counts the executions that another worker went on with; Doubled the calls that were made twice for that reason.
 	TakenOver, Doubled int
-	Statuses           map[string]int
-	Load, Recovery     time.Duration
-	Violations         []Violation
+	// Parked counts the executions that were put down to wait, Cancelled those that were cancelled, Children those that others ran.
+	Parked, Cancelled, Children int
+	Statuses                    map[string]int
+	Load, Recovery              time.Duration
+	Violations                  []Violation
 }
 
 const (
@@ -135,11 +137,15 @@ func (s *scene) load(ctx context.Context) error {
 	defer cancel()
 	var group sync.WaitGroup
 	preferences := []string{"wait=20", "wait=20", "respond-async", "wait=1"}
+	short := []string{"three-calls", "three-calls", "shaky", "pure"}
+	long := []string{"many", "patient", "signalled", "parent"}
 	for n := range s.Callers {
-		group.Go(func() { s.callers.run(loading, patience, s.callers.overHTTP(preferences[n%len(preferences)])) })
+		way := placing{short, s.callers.overHTTP(preferences[n%len(preferences)])}
+		group.Go(func() { s.callers.run(loading, patience, way) })
+		group.Go(func() { s.callers.run(loading, patience, placing{long, s.callers.underWay}) })
 	}
 	for range max(1, s.Callers/4) {
-		group.Go(func() { s.callers.run(loading, patience, s.callers.overNATS) })
+		group.Go(func() { s.callers.run(loading, patience, placing{short, s.callers.overNATS}) })
 	}
 	disturb := s.kill
 	if s.Disturb != nil {
@@ -161,7 +167,7 @@ func (s *scene) load(ctx context.Context) error {
 
 // kill kills one process after the other and starts each again.
 func (s *scene) kill(ctx context.Context) error {
-	programs := s.installation.Programs()
+	programs := slices.DeleteFunc(s.installation.Programs(), func(name string) bool { return name == harness.Executor })
 	for n := range s.Kills {
 		if !lifecycle.Sleep(ctx, warmUp+s.upTo(quiet)) {
 			return ctx.Err()
@@ -188,7 +194,8 @@ func (s *scene) kill(ctx context.Context) error {
 	return nil
 }
 
-// victim goes round the programs, so that each has its turn, in single mode the one process two times out of three.
+// victim goes round the programs, so that each has its turn. Every second time it is the executor, in single mode two times out of
+// three the one process.
 func (s *scene) victim(programs []string, n int) string {
 	if s.Mode == harness.Single {
 		if n%3 == 2 {
@@ -196,7 +203,10 @@ func (s *scene) victim(programs []string, n int) string {
 		}
 		return harness.Galley
 	}
-	if n%len(programs) == 0 {
+	if n%2 == 0 {
+		return harness.Executor
+	}
+	if n /= 2; n%len(programs) == 0 {
 		s.random.Shuffle(len(programs), func(a, b int) { programs[a], programs[b] = programs[b], programs[a] })
 	}
 	return programs[n%len(programs)]
@@ -271,6 +281,12 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 		if execution.TakenOver() {
 			s.report.TakenOver++
 		}
+		if execution.Last(event.Waiting) != nil {
+			s.report.Parked++
+		}
+		if wasCancelled(execution) {
+			s.report.Cancelled++
+		}
 		if completed := execution.Last(event.Completed); completed != nil {
 			s.report.Statuses[completed.Header.Get(event.HeaderStatus)]++
 		}
@@ -279,6 +295,14 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 		found(Violation{Err: problem})
 	}
 	found(compareOrders(s.callers.orders, journal)...)
+	found(compareCancels(s.callers.orders, journal)...)
+	found(compareCharges(journal)...)
+	children, problems := compareChildren(journal)
+	s.report.Children = children
+	found(problems...)
+	if err := noneStuck(ctx, s.installation.Operator()); err != nil {
+		found(Violation{Err: err})
+	}
 	calls, keyless := s.outside.snapshot()
 	if keyless > 0 {
 		found(Violation{Err: fmt.Errorf("%d calls without an idempotency key", keyless)})
@@ -292,12 +316,12 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // only read from
-	problems, err := journal.Database(ctx, conn)
+	differences, err := journal.Database(ctx, conn)
 	if err != nil {
 		return err
 	}
-	for _, problem := range problems {
-		found(Violation{Err: problem})
+	for _, difference := range differences {
+		found(Violation{Err: difference})
 	}
 	if output, err := s.installation.Reconcile(ctx); err != nil {
 		found(Violation{Err: fmt.Errorf("reconcile: %w: %s", err, output)})
@@ -313,6 +337,7 @@ func (r *Report) Print(out io.Writer) {
 	fmt.Fprintf(out, "  load         %v, recovery %v\n", r.Load.Round(time.Millisecond), r.Recovery.Round(time.Millisecond))
 	fmt.Fprintf(out, "  orders       %d (asked again %d times)\n", r.Orders, r.Retried)
 	fmt.Fprintf(out, "  executions   %d: %s\n", r.Executions, counts(r.Statuses))
+	fmt.Fprintf(out, "  parked       %d, cancelled %d, children %d\n", r.Parked, r.Cancelled, r.Children)
 	fmt.Fprintf(out, "  taken over   %d, calls repeated %d\n", r.TakenOver, r.Doubled)
 	if len(r.Violations) == 0 {
 		fmt.Fprintln(out, "  nothing lost, nothing twice: journal, ledger, balances, projection, audit log and callers agree")

@@ -83,9 +83,92 @@ spec:
     - {id: c, uses: state.set, checkpoint: true, with: {done: true}}
 `
 
+// many calls for each of a list, eight times, with an endpoint that fails at first, and in branches at the same time.
+const many = `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: crash-test, id: many}
+spec:
+  input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
+  defaults: {retry: {max_attempts: 5, initial: 20ms, max: 50ms, multiplier: 2, jitter: true}}
+  steps:
+    - id: each
+      foreach: {in: "${[1, 2, 3, 4, 5, 6, 7, 8]}", as: n, max_items: 8, max_parallel: 3}
+      uses: action.http
+      with: {method: POST, url: "URL/shaky/each", body: {n: "${n}"}}
+      price: "0.001"
+    - parallel:
+        - {id: left, uses: action.http, price: "0.01", with: {method: POST, url: "URL/call/left"}}
+        - steps:
+            - {id: right, uses: action.http, price: "0.02", with: {method: POST, url: "URL/shaky/right"}}
+            - {id: further, uses: action.http, price: "0.04", with: {method: POST, url: "URL/call/further"}}
+    - {id: last, uses: action.http, with: {method: POST, url: "URL/call/last"}}
+  result: {marker: "${input.marker}", calls: "${size(steps.each.outputs)}"}
+`
+
+// patient waits for a time, and for its next attempt, so long that it is put down meanwhile.
+const patient = `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: crash-test, id: patient}
+spec:
+  input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
+  steps:
+    - {id: first, uses: action.http, price: "0.01", with: {method: POST, url: "URL/call/first"}}
+    - parallel:
+        - steps:
+            - {id: pause, uses: wait.for, with: {duration: 6s}}
+            - {id: paused, uses: action.http, price: "0.02", with: {method: POST, url: "URL/call/paused"}}
+        - id: again
+          uses: action.http
+          with: {method: POST, url: "URL/shaky/again"}
+          retry: {max_attempts: 4, initial: 6s, max: 6s, multiplier: 1, jitter: false}
+          price: "0.04"
+    - {id: last, uses: action.http, with: {method: POST, url: "URL/call/last"}}
+`
+
+// signalled waits until its caller sends it the event "go".
+const signalled = `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: crash-test, id: signalled}
+spec:
+  input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
+  steps:
+    - {id: first, uses: action.http, price: "0.01", with: {method: POST, url: "URL/call/first"}}
+    - {id: told, uses: wait.event, with: {name: go, timeout: 4m}}
+    - {id: last, uses: action.http, price: "0.02", with: {method: POST, url: "URL/call/last", body: {marker: "${steps.told.output.marker}"}}}
+  result: {marker: "${steps.told.output.marker}"}
+`
+
+// parent runs child.
+const parent = `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: crash-test, id: parent}
+spec:
+  input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
+  steps:
+    - {id: first, uses: action.http, price: "0.01", with: {method: POST, url: "URL/call/first"}}
+    - {id: run, uses: recipe.run, price: "0.02", with: {agent: crash-test, recipe: child, input: {parent: "${input.marker}"}}}
+    - {id: last, uses: action.http, price: "0.04", with: {method: POST, url: "URL/call/last"}}
+  result: {child: "${steps.run.output.execution_id}"}
+`
+
+const child = `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: crash-test, id: child}
+spec:
+  input: {type: object, required: [parent], properties: {parent: {type: string}}, additionalProperties: false}
+  steps:
+    - {id: first, uses: action.http, price: "0.08", with: {method: POST, url: "URL/call/first"}}
+    - {id: last, uses: action.http, price: "0.16", with: {method: POST, url: "URL/call/last"}}
+`
+
 // furnish makes the customers and their recipes.
 func (s *scene) furnish(ctx context.Context) error {
-	s.callers = &callers{clients: map[string]*harness.Client{}, recipes: []string{"three-calls", "three-calls", "shaky", "pure"}}
+	s.callers = &callers{clients: map[string]*harness.Client{}}
 	for n := range customers {
 		id, credits := fmt.Sprintf("customer_%d", n), plenty
 		if n == 0 {
@@ -98,7 +181,7 @@ func (s *scene) furnish(ctx context.Context) error {
 		if err := client.Agent(ctx, agentID); err != nil {
 			return err
 		}
-		for _, document := range []string{threeCalls, shaky, pure} {
+		for _, document := range []string{threeCalls, shaky, pure, many, patient, signalled, child, parent} {
 			if err := client.Publish(ctx, strings.ReplaceAll(document, "URL", s.outside.url)); err != nil {
 				return err
 			}

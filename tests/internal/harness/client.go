@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// operatorKey is the operator's key in split mode; galley up makes its own.
-const operatorKey = "galley_admin_0123456789abcdef0123456789abcdef"
+// operatorKey and secretsKey are those of split mode; galley up makes its own.
+const (
+	operatorKey = "galley_admin_0123456789abcdef0123456789abcdef"
+	secretsKey  = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+)
 
 const callTimeout = 60 * time.Second
 

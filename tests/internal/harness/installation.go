@@ -155,12 +155,16 @@ func (i *Installation) addSplit(ctx context.Context, config Config) error {
 			"GALLEY_NATS_URL": i.natsURL, "GALLEY_DATABASE_URL": i.database.url, "GALLEY_HEALTH_ADDR": health,
 			"GALLEY_ACK_WAIT": config.AckWait.String(), "GALLEY_LOG_LEVEL": config.LogLevel,
 		}
-		switch {
-		case service == Ingest:
+		switch service {
+		case Ingest:
 			environment["GALLEY_HTTP_ADDR"] = addresses[0]
 			environment["GALLEY_OPERATOR_KEY"] = operatorKey
-		case service == Executor && len(config.AllowedHosts) > 0:
-			environment[allowSetting] = strings.Join(config.AllowedHosts, ",")
+			environment["GALLEY_SECRETS_KEY"] = secretsKey
+		case Executor:
+			environment["GALLEY_SECRETS_KEY"] = secretsKey
+			if len(config.AllowedHosts) > 0 {
+				environment[allowSetting] = strings.Join(config.AllowedHosts, ",")
+			}
 		}
 		i.add(&program{
 			name: service, path: config.Binaries.Path(service), env: list(environment), ready: "http://" + health + "/ready",

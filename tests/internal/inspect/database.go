@@ -52,7 +52,7 @@ func AtRest(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn) (journa
 	err = conn.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM ingest.executions WHERE completed_at IS NOT NULL),
 		(SELECT count(*) FROM billing.charges WHERE state <> 'debited'),
-		(SELECT count(*) FROM audit.events WHERE resource_type = 'execution')`).Scan(&projected, &settled, &audited)
+		(SELECT count(*) FROM audit.events WHERE `+ofJournal+`)`).Scan(&projected, &settled, &audited)
 	if err != nil {
 		return journal, false, "", fmt.Errorf("count what is settled: %w", err)
 	}
@@ -69,7 +69,7 @@ func (e *Execution) audited() []string {
 		switch e.Events[i].Kind {
 		case event.Accepted, event.Funded, event.Completed:
 			ids = append(ids, e.Events[i].Header.Get(event.HeaderID))
-		case event.Started, event.Step:
+		case event.Started, event.Step, event.Waiting:
 		}
 	}
 	return ids
@@ -185,9 +185,12 @@ func (j Journal) balances(ctx context.Context, conn *pgx.Conn) ([]error, error) 
 	return problems, nil
 }
 
+// ofJournal selects the audit rows of journal events. Others tell what people did to an execution.
+const ofJournal = `resource_type = 'execution' AND event_id LIKE resource_id || '/%'`
+
 // audit checks that the log has exactly one row for each event that belongs there.
 func (j Journal) audit(ctx context.Context, conn *pgx.Conn) ([]error, error) {
-	rows, err := conn.Query(ctx, `SELECT event_id, customer_id, resource_id FROM audit.events WHERE resource_type = 'execution'`)
+	rows, err := conn.Query(ctx, `SELECT event_id, customer_id, resource_id FROM audit.events WHERE `+ofJournal)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}

@@ -49,10 +49,10 @@ func (e *Execution) Last(kind event.Kind) *Event {
 	return nil
 }
 
-// TakenOver tells whether another worker went on with the execution.
+// TakenOver tells whether another worker went on with the execution, other than after a wait.
 func (e *Execution) TakenOver() bool {
 	for i := range e.Events {
-		if e.Events[i].Kind != event.Started {
+		if e.Events[i].Kind != event.Started || i == 0 || e.Events[i-1].Kind == event.Waiting {
 			continue
 		}
 		var checkpoint event.Checkpoint
@@ -194,31 +194,58 @@ func (e *Execution) Check(rules *contract.Contract) []error {
 	if counts[event.Funded] > 1 {
 		report("funded %d times", counts[event.Funded])
 	}
-	if counts[event.Funded] == 0 && counts[event.Started]+counts[event.Step] > 0 {
+	if counts[event.Funded] == 0 && counts[event.Started]+counts[event.Step]+counts[event.Waiting] > 0 {
 		report("steps without a debit")
 	}
 	return append(problems, append(e.checkProgress(), e.checkCharge()...)...)
 }
 
+// checkProgress sees to it that no checkpoint knows less than one before it, and that whoever waits says for what.
 func (e *Execution) checkProgress() []error {
 	var problems []error
-	next, delivery := 0, 1
+	var before event.Checkpoint
+	finished := map[string]bool{}
 	for i := range e.Events {
-		if kind := e.Events[i].Kind; kind != event.Step && kind != event.Started {
+		each := &e.Events[i]
+		if each.Kind != event.Step && each.Kind != event.Started && each.Kind != event.Waiting {
 			continue
 		}
 		var checkpoint event.Checkpoint
-		if err := json.Unmarshal(e.Events[i].Data, &checkpoint); err != nil {
-			problems = append(problems, fmt.Errorf("event %d: %w", e.Events[i].Sequence, err))
+		if err := json.Unmarshal(each.Data, &checkpoint); err != nil {
+			problems = append(problems, fmt.Errorf("event %d: %w", each.Sequence, err))
 			continue
 		}
-		if checkpoint.Next < next || checkpoint.Delivery < delivery || len(checkpoint.Steps) != checkpoint.Next {
-			problems = append(problems, fmt.Errorf("event %d goes back: step %d of delivery %d with %d outcomes after step %d of delivery %d",
-				e.Events[i].Sequence, checkpoint.Next, checkpoint.Delivery, len(checkpoint.Steps), next, delivery))
+		now := Finished(&checkpoint)
+		if checkpoint.Checkpoints < before.Checkpoints || checkpoint.Delivery < before.Delivery {
+			problems = append(problems, fmt.Errorf("event %d goes back: checkpoint %d of delivery %d after checkpoint %d of delivery %d",
+				each.Sequence, checkpoint.Checkpoints, checkpoint.Delivery, before.Checkpoints, before.Delivery))
 		}
-		next, delivery = checkpoint.Next, checkpoint.Delivery
+		for name := range finished {
+			if !now[name] {
+				problems = append(problems, fmt.Errorf("event %d goes back: %s was done before", each.Sequence, name))
+			}
+		}
+		if each.Kind == event.Waiting && len(checkpoint.Waits) == 0 {
+			problems = append(problems, fmt.Errorf("event %d waits for nothing", each.Sequence))
+		}
+		finished, before = now, checkpoint
 	}
 	return problems
+}
+
+// Finished names the steps and items whose outcome a checkpoint holds, as idempotency keys do: "<step>" and "<step>/<item>".
+func Finished(checkpoint *event.Checkpoint) map[string]bool {
+	finished := map[string]bool{}
+	for i := range checkpoint.Steps {
+		outcome := &checkpoint.Steps[i]
+		if outcome.Status != event.StepRunning {
+			finished[outcome.ID] = true
+		}
+		for j := range outcome.Items {
+			finished[outcome.ID+"/"+strconv.Itoa(outcome.Items[j].Index)] = true
+		}
+	}
+	return finished
 }
 
 func (e *Execution) checkCharge() []error {

@@ -67,8 +67,12 @@ func TestCheck(t *testing.T) {
 		"header missing":     {func(e *inspect.Execution) { delete(e.Events[4].Header, event.HeaderStatus) }, "breaks the contract"},
 		"data not as agreed": {func(e *inspect.Execution) { e.Events[2].Data = []byte(`{}`) }, "breaks the contract"},
 		"step goes back": {func(e *inspect.Execution) {
-			e.Events[3].Data = []byte(strings.Replace(string(e.Events[3].Data), `"next": 1`, `"next": 0`, 1))
+			e.Events[3].Data = []byte(strings.Replace(string(e.Events[3].Data), `"checkpoints": 1`, `"checkpoints": 0`, 1))
 		}, "goes back"},
+		"outcome is gone": {func(e *inspect.Execution) {
+			e.Events[3].Data = []byte(strings.Replace(string(e.Events[3].Data), `"id": "find"`, `"id": "other"`, 1))
+		}, "find was done before"},
+		"waits for nothing": {func(e *inspect.Execution) { e.Events[3].Kind = event.Waiting }, "waits for nothing"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

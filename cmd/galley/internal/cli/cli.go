@@ -22,6 +22,7 @@ import (
 type Process struct {
 	Args    []string
 	Environ []string
+	In      *os.File
 	Out     io.Writer
 	Err     io.Writer
 	// Exit ends the process.
@@ -42,13 +43,29 @@ type grammar struct {
 	Executions struct {
 		List executionsListCommand `cmd:"" default:"withargs" help:"List executions, the newest first."`
 		Get  executionsGetCommand  `cmd:"" help:"Print an execution."`
-	} `cmd:"" help:"Look at executions."`
+
+		Cancel  executionsCancelCommand  `cmd:"" help:"End an execution; nothing is charged."`
+		Resume  executionsResumeCommand  `cmd:"" help:"Go on from where an execution failed, and print the response."`
+		Rerun   executionsRerunCommand   `cmd:"" help:"Repeat an execution, or a part of it, and print the response."`
+		Signal  executionsSignalCommand  `cmd:"" help:"Give an execution the event that it waits for."`
+		Approve executionsApproveCommand `cmd:"" help:"Approve what a step of an execution asks for."`
+		Reject  executionsRejectCommand  `cmd:"" help:"Reject what a step of an execution asks for."`
+
+		Stuck executionsStuckCommand `cmd:"" help:"List executions that are stuck (operator); exit 1 when there are any."`
+	} `cmd:"" help:"Look at executions, end, repeat and answer them."`
 	Credits struct {
 		Show  creditsShowCommand  `cmd:"" default:"withargs" help:"Print the balance and the newest rows of the ledger."`
 		Grant creditsGrantCommand `cmd:"" help:"Give a customer credits (operator)."`
 	} `cmd:"" help:"Look at credits and grant them."`
-	Audit   auditCommand `cmd:"" help:"Print the newest rows of the audit log."`
-	Billing struct {
+	Secrets struct {
+		List   secretsListCommand   `cmd:"" default:"withargs" help:"List the names of the secrets."`
+		Set    secretsSetCommand    `cmd:"" help:"Set a secret, which recipes read as secrets.<name>; its value comes from stdin or a file."`
+		Delete secretsDeleteCommand `cmd:"" help:"Delete a secret."`
+	} `cmd:"" help:"Set and delete the secrets of recipes."`
+	Schedules   schedulesGroup   `cmd:"" help:"Have recipes start by themselves."`
+	Audit       auditCommand     `cmd:"" help:"Print the newest rows of the audit log."`
+	DeadLetters deadLettersGroup `cmd:"" help:"Look at messages that could not be processed, and decide about them (operator)."`
+	Billing     struct {
 		Reconcile reconcileCommand `cmd:"" help:"Check that every balance equals its ledger; exit 1 where one does not."`
 	} `cmd:"" help:"Look after the ledger (operator)."`
 	Projection struct {

@@ -57,7 +57,7 @@ type runCommand struct {
 	Input  string `default:"{}" help:"Its input, as JSON."`
 }
 
-// Run runs a recipe. An execution that failed is an error of the command, too.
+// Run runs a recipe.
 func (c *runCommand) Run(app *app) error {
 	if !json.Valid([]byte(c.Input)) {
 		return lifecycle.Usage(errors.New("--input is not valid JSON"))
@@ -71,15 +71,7 @@ func (c *runCommand) Run(app *app) error {
 	if err != nil {
 		return err
 	}
-	if !response.Status.Terminal() {
-		app.report.Line("It takes longer: see galley executions get %s", response.ExecutionID)
-		return nil
-	}
-	app.report.Response(response)
-	if response.Status == event.StatusFailed {
-		return errors.New("the execution failed")
-	}
-	return nil
+	return app.executed(response)
 }
 
 type executionsListCommand struct{ connection }
@@ -111,11 +103,12 @@ func (c *executionsGetCommand) Run(app *app) error {
 		return err
 	}
 	defer api.Close()
-	response, err := api.Execution(app.ctx, c.ID)
+	standing, err := api.Execution(app.ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	app.report.Response(response)
+	app.report.Response(standing.Response)
+	app.report.Waits(standing.Waits)
 	return nil
 }
 

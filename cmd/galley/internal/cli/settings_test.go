@@ -27,6 +27,7 @@ func TestSettingsAreThoseOfTheServices(t *testing.T) {
 	ours := []string{
 		"GALLEY_HEALTH_ADDR",  // the API has /health and /ready
 		"GALLEY_OPERATOR_KEY", // it is generated
+		"GALLEY_SECRETS_KEY",  // so is this
 	}
 	for _, target := range []any{&process.Settings{}, &ingest.Config{}, &billing.Config{}, &executor.Config{}, &audit.Config{}} {
 		names, err := config.Names(target)

@@ -25,6 +25,7 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/services/ingest"
 )
 
@@ -72,9 +73,16 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if err := checkFree(ctx, s.addresses()); err != nil {
 		return lifecycle.Usage(err)
 	}
-	admin, err := adminKey(dir)
+	admin, err := keep(dir.AdminKey(), newAdminKey)
 	if err != nil {
 		return fmt.Errorf("make the operator's key: %w", err)
+	}
+	secrets, err := keep(dir.SecretsKey(), secret.NewKey)
+	if err != nil {
+		return fmt.Errorf("make the key of the secrets: %w", err)
+	}
+	if _, err := secret.ParseKeys(secrets); err != nil {
+		return lifecycle.Usage(fmt.Errorf("%s: %w", dir.SecretsKey(), err))
 	}
 	process.TuneGC(app.Environ)
 	started := clock.System()
@@ -82,20 +90,21 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {
 		app.report.Line("making the database, once ...")
 	}
-	e := engine.New(s.engine(app, dir, admin))
+	e := engine.New(s.engine(app, dir, admin, secrets))
 	go app.forceOnSecondSignal(e)
 	return e.Run(ctx, func(ctx context.Context) error {
 		return s.greet(ctx, app, greeting{dir: dir, admin: admin, started: started}, then)
 	})
 }
 
-func (s *settings) engine(app *app, dir datadir.Dir, admin string) engine.Config {
+func (s *settings) engine(app *app, dir datadir.Dir, admin, secrets string) engine.Config {
 	config := engine.Config{
 		Dir: dir, NATSAddr: s.NATSAddr, NATSURL: s.NATSURL, DatabaseURL: s.DatabaseURL,
 		Durability: s.Durability, JournalRetention: s.JournalRetention, AckWait: s.AckWait,
 		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
-		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin}, Executor: s.executor(),
+		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin, SecretsKey: secrets}, Executor: s.executor(),
 	}
+	config.Executor.SecretsKey = secrets
 	if !s.NoSandbox {
 		config.SandboxAddr = s.SandboxAddr
 		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr)
@@ -103,16 +112,20 @@ func (s *settings) engine(app *app, dir datadir.Dir, admin string) engine.Config
 	return config
 }
 
-// adminKey reads the operator's key, or makes it at the first start.
-func adminKey(dir datadir.Dir) (string, error) {
-	key, err := datadir.Read(dir.AdminKey())
+// keep reads a key from its file, or makes it at the first start.
+func keep(path string, newKey func() string) (string, error) {
+	key, err := datadir.Read(path)
 	if err != nil || key != "" {
 		return key, err
 	}
+	key = newKey()
+	return key, datadir.Write(path, key)
+}
+
+func newAdminKey() string {
 	var random [adminBytes]byte
 	_, _ = rand.Read(random[:]) // it never fails: it ends the process instead
-	key = "galley_admin_" + base64.RawURLEncoding.EncodeToString(random[:])
-	return key, datadir.Write(dir.AdminKey(), key)
+	return "galley_admin_" + base64.RawURLEncoding.EncodeToString(random[:])
 }
 
 // logWriter writes the log for people when it goes to a terminal, else as JSON for programs.

@@ -120,9 +120,15 @@ func (c *Client) Executions(ctx context.Context, limit int) (items []Execution, 
 	return found.Items, found.Next != "", err
 }
 
-// Execution gets the response of an execution.
-func (c *Client) Execution(ctx context.Context, id string) (event.Response, error) {
-	return call[event.Response](ctx, c, request{method: http.MethodGet, path: api + "/executions/" + url.PathEscape(id)})
+// Standing is how an execution stands: its response, also when it has not ended, and what it waits for.
+type Standing struct {
+	event.Response
+	Waits []event.Wait `json:"waits"`
+}
+
+// Execution gets how an execution stands.
+func (c *Client) Execution(ctx context.Context, id string) (Standing, error) {
+	return call[Standing](ctx, c, request{method: http.MethodGet, path: api + "/executions/" + url.PathEscape(id)})
 }
 
 // Balance gets the customer's balance.

@@ -3,6 +3,8 @@
 //	lock          held while a galley runs on the directory
 //	admin.key     the operator's API key
 //	demo.key      the API key of the demo customer
+//	secrets.key   the keys that customers' secrets are encrypted with, as package secret reads them: to change them, put a new one and a
+//	              comma in front, and keep the old ones for what they have encrypted
 //	sandbox.url   where the demo customer's recipes find the sandbox
 //	database.url  how to reach the private Postgres while it runs
 //	nats/         the streams
@@ -39,6 +41,9 @@ func (d Dir) AdminKey() string { return d.join("admin.key") }
 
 // DemoKey is the path of the file with the demo customer's key.
 func (d Dir) DemoKey() string { return d.join("demo.key") }
+
+// SecretsKey is the path of the file with the keys of customers' secrets.
+func (d Dir) SecretsKey() string { return d.join("secrets.key") }
 
 // Directory is the path of the file with the URL of the business directory that the demo customer's recipes search.
 func (d Dir) Directory() string { return d.join("sandbox.url") }

@@ -167,7 +167,7 @@ func (e *Event) activity() (Leaf, error) {
 	if json.Unmarshal(e.Data, &activity) != nil {
 		return Leaf{}, errData
 	}
-	if !subject.ValidID(activity.CustomerID) || e.Subject != subject.Activity(activity.CustomerID, activity.ActionType) {
+	if activity.CustomerID != e.customer() || e.Subject != subject.Activity(activity.CustomerID, activity.ActionType) {
 		return Leaf{}, errors.New("the subject is not that of the activity")
 	}
 	read.CustomerID = activity.CustomerID

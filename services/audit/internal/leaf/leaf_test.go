@@ -170,6 +170,16 @@ func TestEscaping(t *testing.T) {
 	requireDecodes(t, &made)
 }
 
+// TestActivityOfNobody: what the operator does may be about no customer.
+func TestActivityOfNobody(t *testing.T) {
+	t.Parallel()
+	made := leaf.Of(new(activityEvent(t, event.Activity{
+		ActionType: "deadletter.discarded", ResourceType: "deadletter", ResourceID: "7", Outcome: "success", OccurredAt: stored(),
+	}, subject.Activity("", "deadletter.discarded"), event.TypeActivity)))
+	assert.Equal(t, []string{"deadletter.discarded", ""}, []string{made.Action, made.CustomerID})
+	requireDecodes(t, &made)
+}
+
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	elsewhere := journalEvent(event.Accepted, "{}")

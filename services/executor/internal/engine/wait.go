@@ -53,7 +53,7 @@ func (r *run) waitFor(ctx context.Context, t *turn, earlier *event.Wait) (any, e
 		w.Approval, _ = fields["title"].(string)
 		name := t.step.ID
 		if t.item != nil {
-			name += "-" + strconv.Itoa(*t.item)
+			name += "." + strconv.Itoa(*t.item)
 		}
 		decision, err := r.waitSignal(ctx, fields, w, subject.SignalApproval, name)
 		if err != nil {

@@ -60,6 +60,7 @@ type processor struct {
 	journal Journal
 	delays  Delays
 	recipes Recipes
+	slots   Slots
 	live    *live
 	engine  *engine.Engine
 	clock   clock.Clock
@@ -79,6 +80,10 @@ func (p *processor) process(ctx context.Context, g given, held func() error) (ve
 	if s.call > 0 || s.deliveries > 1 {
 		var err error
 		if checkpoint, err = s.takeOver(ctx, execution); err != nil {
+			if hasEnded(err) && s.damage == nil { // its worker may have died before it gave the slots back
+				execution.Recipe, _ = s.recipes.Recipe(ctx, recipeOf(execution))
+				s.leaveSlots(execution, err)
+			}
 			return s.conclude(err)
 		}
 	}
@@ -88,6 +93,7 @@ func (p *processor) process(ctx context.Context, g given, held func() error) (ve
 	if err == nil {
 		err = s.complete(ctx, completion)
 	}
+	s.leaveSlots(execution, err)
 	switch {
 	case err != nil:
 		return s.conclude(err)
@@ -128,9 +134,7 @@ func (s *session) run(ctx context.Context, execution *engine.Execution, from eve
 		return s.engine.Refuse(execution, from, &problem.Error{Code: problem.Internal, Message: "what is stored of the execution is damaged"})
 	}
 	var err error
-	execution.Recipe, err = s.recipes.Recipe(ctx, catalogue.Key{
-		Customer: execution.CustomerID, Agent: execution.AgentID, Recipe: execution.RecipeID, Version: execution.RecipeVersion,
-	})
+	execution.Recipe, err = s.recipes.Recipe(ctx, recipeOf(execution))
 	if errors.Is(err, catalogue.ErrUnavailable) {
 		s.log.Error().Err(err).Str("execution", execution.ExecutionID).Msg("recipe version not available, the execution fails")
 		return s.engine.Refuse(execution, from, &problem.Error{
@@ -140,7 +144,20 @@ func (s *session) run(ctx context.Context, execution *engine.Execution, from eve
 	if err != nil {
 		return engine.Completion{}, err
 	}
+	err = s.enter(ctx, execution, &from)
+	if refused, ok := errors.AsType[*problem.Error](err); ok {
+		return s.engine.Refuse(execution, from, refused)
+	}
+	if err != nil {
+		return engine.Completion{}, err
+	}
 	return s.engine.Run(ctx, execution, from, s)
+}
+
+func recipeOf(execution *engine.Execution) catalogue.Key {
+	return catalogue.Key{
+		Customer: execution.CustomerID, Agent: execution.AgentID, Recipe: execution.RecipeID, Version: execution.RecipeVersion,
+	}
 }
 
 // conclude turns the error that stopped this worker into a verdict.

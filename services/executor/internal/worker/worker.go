@@ -21,6 +21,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
+	"github.com/galley-engine/galley/services/executor/internal/slot"
 )
 
 const (
@@ -69,7 +70,8 @@ func New(settings Settings, b *bus.Bus, recipes Recipes, runner *engine.Engine, 
 	return &Worker{
 		settings: settings, bus: b, log: log, drainTime: drainTime,
 		processor: &processor{
-			journal: executions, delays: b, recipes: recipes, live: newLive(executions, log), engine: runner, clock: now, log: log,
+			journal: executions, delays: b, recipes: recipes, slots: slot.New(b, executions, now, log), live: newLive(executions, log),
+			engine: runner, clock: now, log: log,
 		},
 		held:  newHoldings(now, settings.AckWait),
 		queue: make(chan *holding, 2*settings.Concurrency*heldPerSlot), // room for both consumers

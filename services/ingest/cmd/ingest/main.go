@@ -3,6 +3,7 @@ package main
 
 import (
 	"os"
+	_ "time/tzdata" // schedules need time zones where the machine has none
 
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/services/ingest"

@@ -28,6 +28,7 @@ import (
 type Acceptor struct {
 	catalogue Catalogue
 	history   History
+	bus       *bus.Bus
 	journal   *journal.Journal
 	inbox     *reply.Inbox
 	retention *retention
@@ -39,7 +40,7 @@ func New(
 	found Catalogue, history History, messages *bus.Bus, executions *journal.Journal, inbox *reply.Inbox, now clock.Clock,
 ) *Acceptor {
 	return &Acceptor{
-		catalogue: found, history: history, journal: executions, inbox: inbox, clock: now,
+		catalogue: found, history: history, bus: messages, journal: executions, inbox: inbox, clock: now,
 		retention: &retention{js: messages.JS, clock: now},
 	}
 }
@@ -160,11 +161,16 @@ func (a *Acceptor) prepare(ctx context.Context, command *Command) (prepared, err
 	request := event.Request{
 		ExecutionID: id, CustomerID: command.Customer, AgentID: command.Agent, RecipeID: command.Recipe,
 		RecipeVersion: pinned.Version, Input: command.Input, Vars: pinned.Vars, Quoted: pinned.Recipe.Quote(),
-		Actor: command.Actor, AcceptedAt: now, Deadline: now.Add(bus.MaxExecution),
+		Actor: command.Actor, AcceptedAt: now, Deadline: now.Add(bus.MaxExecution), Origin: command.Origin, Parent: command.Parent,
 	}
 	data, err := json.Marshal(request)
 	if err != nil {
 		return prepared{}, fmt.Errorf("encode request: %w", err)
+	}
+	if len(data) > maxRequest {
+		return prepared{}, &problem.Error{
+			Code: problem.PayloadTooLarge, Message: "the input with what is kept of the earlier execution is over the limit of 1000 KiB",
+		}
 	}
 	return prepared{command: command, request: request, entry: journal.Entry{
 		Execution: subject.Execution{Customer: command.Customer, ID: id},
@@ -196,6 +202,14 @@ func header(request *event.Request, trace string) nats.Header {
 	header[event.HeaderActor] = []string{request.Actor.String()}
 	header[event.HeaderCredits] = []string{strconv.FormatInt(int64(request.Quoted), 10)}
 	header[event.HeaderTraceParent] = []string{trace}
+	if request.Parent != nil {
+		parent := subject.Execution{Customer: request.CustomerID, ID: request.Parent.ExecutionID}
+		header[event.HeaderParent] = []string{parent.Due()}
+	}
+	if request.Parent != nil {
+		parent := subject.Execution{Customer: request.CustomerID, ID: request.Parent.ExecutionID}
+		header[event.HeaderParent] = []string{parent.Due()}
+	}
 	return header
 }
 
@@ -279,12 +293,19 @@ func (a *Acceptor) same(ctx context.Context, ready *prepared) error {
 	}
 	asked := ready.request
 	if earlier.AgentID == asked.AgentID && earlier.RecipeID == asked.RecipeID && equal(earlier.Input, asked.Input) &&
-		(ready.command.Version == 0 || ready.command.Version == earlier.RecipeVersion) {
+		(ready.command.Version == 0 || ready.command.Version == earlier.RecipeVersion) && sameOrigin(earlier.Origin, asked.Origin) {
 		return nil
 	}
 	return &problem.Error{
 		Code: problem.Conflict, Message: "the idempotency key was used for another request, execution " + asked.ExecutionID,
 	}
+}
+
+func sameOrigin(left, right *event.Origin) bool {
+	if left == nil || right == nil {
+		return left == right
+	}
+	return left.ExecutionID == right.ExecutionID && left.Verb == right.Verb && left.Step == right.Step
 }
 
 func equal(left, right json.RawMessage) bool {

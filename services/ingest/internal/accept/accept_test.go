@@ -216,6 +216,35 @@ func TestIdempotencyKeyOutlivesTheJournal(t *testing.T) {
 	require.ErrorIs(t, err, journal.ErrNotFound)
 }
 
+func TestOriginAndParentAreAccepted(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	asked := command()
+	asked.IdempotencyKey = "again"
+	asked.Origin = &event.Origin{ExecutionID: "old", Verb: event.VerbResume, Step: "boil", State: map[string]any{"a": "b"}}
+	asked.Parent = &event.Parent{ExecutionID: "parent", Step: "cook", Depth: 2}
+	outcome, err := f.Execute(t.Context(), asked)
+	require.NoError(t, err)
+	record, err := f.journal.Last(t.Context(), subject.Execution{Customer: "cust_001", ID: outcome.ExecutionID})
+	require.NoError(t, err)
+	var request event.Request
+	require.NoError(t, json.Unmarshal(record.Data, &request))
+	require.Equal(t, asked.Origin, request.Origin)
+	require.Equal(t, asked.Parent, request.Parent)
+	require.Equal(t, "galley.due.execution.cust_001.parent", record.Header.Get(event.HeaderParent))
+
+	_, err = f.Execute(t.Context(), asked)
+	require.NoError(t, err)
+	for _, origin := range []*event.Origin{nil, {ExecutionID: "other", Verb: event.VerbResume, Step: "boil"}, {ExecutionID: "old", Verb: event.VerbRerun}} {
+		other := asked
+		other.Origin = origin
+		_, err = f.Execute(t.Context(), other)
+		var refused *problem.Error
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, problem.Conflict, refused.Code)
+	}
+}
+
 func TestExecuteRefuses(t *testing.T) {
 	t.Parallel()
 	f := setUp(t)
@@ -235,9 +264,16 @@ func TestExecuteRefuses(t *testing.T) {
 			problem.InputInvalid,
 			[]string{"/input_data/litres", "/input_data/salt", "/input_data/x"},
 		},
-		"no input":   {func(c *accept.Command) { c.Input = nil }, problem.InputInvalid, []string{"/input_data/litres"}},
-		"not JSON":   {func(c *accept.Command) { c.Input = json.RawMessage(`{`) }, problem.InvalidRequest, []string{"/input_data"}},
-		"too large":  {func(c *accept.Command) { c.Input = json.RawMessage(`"` + strings.Repeat("x", accept.MaxInput) + `"`) }, problem.PayloadTooLarge, nil},
+		"no input":  {func(c *accept.Command) { c.Input = nil }, problem.InputInvalid, []string{"/input_data/litres"}},
+		"not JSON":  {func(c *accept.Command) { c.Input = json.RawMessage(`{`) }, problem.InvalidRequest, []string{"/input_data"}},
+		"too large": {func(c *accept.Command) { c.Input = json.RawMessage(`"` + strings.Repeat("x", accept.MaxInput) + `"`) }, problem.PayloadTooLarge, nil},
+		"too much kept": {
+			func(c *accept.Command) {
+				c.Origin = &event.Origin{State: map[string]any{"a": strings.Repeat("x", 1000<<10)}}
+			},
+			problem.PayloadTooLarge,
+			nil,
+		},
 		"no version": {func(c *accept.Command) { c.Version = -1 }, problem.InvalidRequest, []string{"/version"}},
 	} {
 		t.Run(name, func(t *testing.T) {

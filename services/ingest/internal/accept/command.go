@@ -14,8 +14,12 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 )
 
-// MaxInput is the most bytes of input that one execution may have.
-const MaxInput = 512 << 10
+const (
+	// MaxInput is the most bytes of input that one execution may have.
+	MaxInput = 512 << 10
+	// maxRequest leaves room in a NATS message (1 MiB) for what billing adds to the accepted request.
+	maxRequest = 1000 << 10
+)
 
 // Command asks for one execution.
 type Command struct {
@@ -33,6 +37,9 @@ type Command struct {
 	Trace string
 	// Wait is how long the caller waits for the end; 0 for not at all.
 	Wait time.Duration
+	// Origin is the execution that this one goes on from or repeats, and Parent the step of another one that runs it; nil for none.
+	Origin *event.Origin
+	Parent *event.Parent
 }
 
 // Outcome tells what became of a command.

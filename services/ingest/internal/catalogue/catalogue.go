@@ -23,6 +23,7 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/outbox"
 	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -54,6 +55,9 @@ type Catalogue struct {
 	compiler *recipe.Compiler
 	clock    clock.Clock
 
+	secrets    *secret.Store
+	secretKeys secret.Keys
+
 	keys     *cache[Identity]
 	latest   *cache[int]
 	versions *cache[*recipe.Recipe]
@@ -67,7 +71,9 @@ type Deps struct {
 	Conn   *nats.Conn
 	JS     jetstream.JetStream
 	Outbox *outbox.Outbox
-	Clock  clock.Clock
+	// SecretKeys seal the customers' secrets. Without one there are no secrets.
+	SecretKeys secret.Keys
+	Clock      clock.Clock
 }
 
 // New makes a Catalogue.
@@ -78,6 +84,7 @@ func New(deps Deps) (*Catalogue, error) {
 	}
 	return &Catalogue{
 		pool: deps.Pool, conn: deps.Conn, js: deps.JS, outbox: deps.Outbox, compiler: compiler, clock: deps.Clock,
+		secrets: secret.NewStore(deps.JS, deps.SecretKeys, deps.Clock), secretKeys: deps.SecretKeys,
 		keys:     newCache[Identity](keyTTL, keyLimit, deps.Clock),
 		latest:   newCache[int](latestTTL, latestLimit, deps.Clock),
 		versions: newCache[*recipe.Recipe](versionTTL, versionLimit, deps.Clock),
@@ -98,6 +105,7 @@ const (
 	resourceKey      = "api_key"
 	resourceAgent    = "agent"
 	resourceRecipe   = "recipe"
+	resourceSecret   = "secret"
 )
 
 // Run keeps the memory of this process true to what other processes change, until ctx ends. News that is missed while NATS is away

@@ -40,14 +40,15 @@ type Accepted struct {
 	Status      event.Status `json:"status"`
 }
 
-type executeInput struct {
+// Asking is what every request for an execution has.
+type Asking struct {
 	JSONBody
 	// preferences and keys are all headers of their name: Prefer may come in several, and an empty key is a mistake, not none.
 	preferences, keys []string
 }
 
 // Resolve implements huma.Resolver.
-func (i *executeInput) Resolve(ctx huma.Context) []error {
+func (i *Asking) Resolve(ctx huma.Context) []error {
 	header := &humafiber.UnwrapV2(ctx).Request().Header
 	i.preferences, i.keys = values(header.PeekAll("Prefer")), values(header.PeekAll("Idempotency-Key"))
 	return nil
@@ -76,29 +77,34 @@ func (a *API) registerExecute(routes huma.API) {
 		Summary: "Run a recipe",
 		Description: "Waits for the end and answers with the standard response, whatever its status. When the wait is over first, the " +
 			"execution goes on and the answer is 202 with its Location. Insufficient credits are a 402.",
-		Parameters: []*huma.Param{
-			header("Prefer", "wait=N waits up to N seconds, from 0 to 300 (30 when absent); respond-async does not wait (RFC 7240)"),
-			header("Idempotency-Key", "Up to 255 printable characters. Requests of a customer with the same key are the same execution."),
-			header("traceparent", "The trace that the execution belongs to (W3C Trace Context)"),
-		},
-		Responses: response(http.StatusOK, "The execution has ended", documented[event.Response](routes, "application/json")),
 	}
+	register(a, routes, executing(routes, operation), documented[ExecuteRequest](routes, "application/json"), a.execute)
+}
+
+// executing adds what all operations have that make an execution.
+func executing(routes huma.API, operation huma.Operation) huma.Operation {
+	operation.Parameters = []*huma.Param{
+		header("Prefer", "wait=N waits up to N seconds, from 0 to 300 (30 when absent); respond-async does not wait (RFC 7240)"),
+		header("Idempotency-Key", "Up to 255 printable characters. Requests of a customer with the same key are the same execution."),
+		header("traceparent", "The trace that the execution belongs to (W3C Trace Context)"),
+	}
+	operation.Responses = response(http.StatusOK, "The execution has ended", documented[event.Response](routes, "application/json"))
 	operation.Responses["202"] = &huma.Response{
 		Description: "The execution goes on", Content: documented[Accepted](routes, "application/json"),
 	}
 	operation.Responses["402"] = &huma.Response{
 		Description: "Insufficient credits: nothing was run or charged", Content: documented[Problem](routes, problemType),
 	}
-	register(a, routes, operation, documented[ExecuteRequest](routes, "application/json"), a.execute)
+	return operation
 }
 
-func (a *API) execute(ctx context.Context, caller *caller, input *executeInput) (*executeOutput, error) {
-	command := accept.Command{Trace: requestOf(ctx).trace, Actor: caller.actor()}
+func (a *API) execute(ctx context.Context, caller *caller, input *Asking) (*executeOutput, error) {
+	var command accept.Command
 	var customer string
 	err := input.decode(
 		identifier("agent_id", &command.Agent), identifier("recipe_id", &command.Recipe), text("customer_id", &customer),
 		field{name: "input_data", into: &command.Input},
-		field{name: "version", into: &command.Version, must: "a whole number"},
+		version(&command.Version),
 	)
 	if err != nil {
 		return nil, err
@@ -106,21 +112,28 @@ func (a *API) execute(ctx context.Context, caller *caller, input *executeInput) 
 	if command.Customer, err = caller.actFor(customer, Place{Path: "/customer_id"}); err != nil {
 		return nil, err
 	}
-	if command.IdempotencyKey, err = idempotencyKey(input.keys); err != nil {
+	return a.ask(ctx, caller, &command, input)
+}
+
+// ask has a command executed as the request prefers.
+func (a *API) ask(ctx context.Context, caller *caller, command *accept.Command, asking *Asking) (*executeOutput, error) {
+	command.Trace, command.Actor = requestOf(ctx).trace, caller.actor()
+	var err error
+	if command.IdempotencyKey, err = idempotencyKey(asking.keys); err != nil {
 		return nil, err
 	}
-	applied, err := prefer(&command, input.preferences)
+	applied, err := prefer(command, asking.preferences)
 	if err != nil {
 		return nil, err
 	}
-	outcome, err := a.executor.Execute(ctx, command)
+	outcome, err := a.executor.Execute(ctx, *command)
 	if err != nil {
 		return nil, err
 	}
 	if outcome.Done {
 		return ended(&outcome, applied)
 	}
-	return pending(&command, &outcome, applied)
+	return pending(command, &outcome, applied)
 }
 
 func ended(outcome *accept.Outcome, applied string) (*executeOutput, error) {

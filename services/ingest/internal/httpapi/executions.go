@@ -22,8 +22,10 @@ func (a *API) registerExecutions(routes huma.API) {
 	}, nil, a.listExecutions)
 	register(a, routes, huma.Operation{
 		OperationID: "get-execution", Method: http.MethodGet, Path: prefix + "/executions/{execution_id}", Tags: []string{"executions"},
-		Summary:   "Get an execution",
-		Responses: response(http.StatusOK, "How the execution stands", documented[event.Response](routes, "application/json")),
+		Summary: "Get an execution",
+		Description: "The standard response. With it, what an execution waits for and how it belongs to other executions, as long as the " +
+			"journal has it.",
+		Responses: response(http.StatusOK, "How the execution stands", documented[projection.Standing](routes, "application/json")),
 	}, nil, a.getExecution)
 }
 

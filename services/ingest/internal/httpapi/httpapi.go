@@ -22,7 +22,11 @@ import (
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
+	"github.com/galley-engine/galley/services/ingest/internal/control"
+	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
+	"github.com/galley-engine/galley/services/ingest/internal/schedule"
+	"github.com/galley-engine/galley/services/ingest/internal/watch"
 )
 
 const (
@@ -54,10 +58,14 @@ type Executions interface {
 
 // Deps is what an API is given.
 type Deps struct {
-	Executor   Executor
-	Executions Executions
-	Catalogue  *catalogue.Catalogue
-	Bus        *bus.Bus
+	Executor    Executor
+	Executions  Executions
+	Control     *control.Controller
+	Catalogue   *catalogue.Catalogue
+	Schedules   *schedule.Store
+	Watch       *watch.Watch
+	DeadLetters *deadletter.Desk
+	Bus         *bus.Bus
 	// Checks are this service's own dependencies.
 	Checks []health.Check
 	// OperatorKey may act for every customer.
@@ -70,7 +78,11 @@ type Deps struct {
 type API struct {
 	executor     Executor
 	executions   Executions
+	control      *control.Controller
 	catalogue    *catalogue.Catalogue
+	schedules    *schedule.Store
+	watch        *watch.Watch
+	deadLetters  *deadletter.Desk
 	bus          *bus.Bus
 	checks       []health.Check
 	operatorHash [sha256.Size]byte
@@ -83,7 +95,8 @@ type API struct {
 // New makes an API.
 func New(deps Deps) *API {
 	return &API{
-		executor: deps.Executor, executions: deps.Executions, catalogue: deps.Catalogue, bus: deps.Bus, checks: deps.Checks,
+		executor: deps.Executor, executions: deps.Executions, control: deps.Control, catalogue: deps.Catalogue,
+		schedules: deps.Schedules, watch: deps.Watch, deadLetters: deps.DeadLetters, bus: deps.Bus, checks: deps.Checks,
 		operatorHash: sha256.Sum256([]byte(deps.OperatorKey)), clock: deps.Clock, log: deps.Log,
 		failures: deps.Log.Sample(&zerolog.BurstSampler{Burst: maxLogged, Period: time.Second}),
 	}
@@ -134,12 +147,17 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerHealth(routes)
 	app.Use(prefix, a.guard)
 	a.registerExecute(routes)
+	a.registerStuck(routes)
 	a.registerExecutions(routes)
+	a.registerControl(routes)
 	a.registerRecipes(routes)
 	a.registerAgents(routes)
 	a.registerCustomers(routes)
 	a.registerCredits(routes)
 	a.registerAudit(routes)
+	a.registerSecrets(routes)
+	a.registerSchedules(routes)
+	a.registerDeadLetters(routes)
 	tidy(routes.OpenAPI().Components.Schemas.Map())
 	document, err := json.Marshal(routes.OpenAPI())
 	if err != nil {

@@ -26,13 +26,19 @@ import (
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/pkg/outbox"
 	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
+	"github.com/galley-engine/galley/services/ingest/internal/control"
+	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
+	inbox "github.com/galley-engine/galley/services/ingest/internal/reply"
+	"github.com/galley-engine/galley/services/ingest/internal/schedule"
+	"github.com/galley-engine/galley/services/ingest/internal/watch"
 	"github.com/galley-engine/galley/services/ingest/migrations"
 )
 
@@ -43,7 +49,10 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
-const operatorKey = "operator-key-0123456789-0123456789"
+const (
+	operatorKey = "operator-key-0123456789-0123456789"
+	secretsKey  = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+)
 
 // executor is an Executor that a test answers for.
 type executor struct {
@@ -79,6 +88,12 @@ type server struct {
 
 func newServer(t *testing.T) *server {
 	t.Helper()
+	return newServerWith(t, secretsKey)
+}
+
+// newServerWith makes one with these keys for secrets.
+func newServerWith(t *testing.T, secretsKey string) *server {
+	t.Helper()
 	url := testkit.Postgres(t)
 	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
 	open := func(role string) *pgxpool.Pool {
@@ -92,15 +107,32 @@ func newServer(t *testing.T) *server {
 	require.NoError(t, messages.Provision(t.Context()))
 	events := outbox.New(open(migrations.Role), messages.JS, "ingest", zerolog.Nop())
 	reader := open(migrations.Reader)
-	found, err := catalogue.New(catalogue.Deps{Pool: reader, Conn: messages.Conn, JS: messages.JS, Outbox: events, Clock: clock.System})
+	keys, err := secret.ParseKeys(secretsKey)
+	require.NoError(t, err)
+	found, err := catalogue.New(catalogue.Deps{
+		Pool: reader, Conn: messages.Conn, JS: messages.JS, Outbox: events, SecretKeys: keys, Clock: clock.System,
+	})
 	require.NoError(t, err)
 	s := &server{
 		executor: &executor{}, catalogue: found, bus: messages, admin: open("postgres"), log: &lockedBuffer{},
 	}
 	s.answerWith(t, success)
+	executions := journal.New(messages.Conn, messages.JS)
+	history := projection.NewReader(reader, executions)
+	controller := control.New(control.Deps{
+		Journal: executions, Bus: messages, Catalogue: found, History: history, Pool: reader, Outbox: events, Clock: clock.System,
+		Log: zerolog.New(s.log),
+	})
+	acceptor := accept.New(found, history, messages, executions, inbox.New(messages.Conn, executions), clock.System)
+	schedules := schedule.NewStore(schedule.StoreDeps{Pool: reader, Bus: messages, Outbox: events, Checker: acceptor, Clock: clock.System})
+	watcher := watch.New(watch.Deps{
+		Pool: open(migrations.Role), Bus: messages, Journal: executions, Recipes: found, Interval: time.Hour, Clock: clock.System,
+		Log: zerolog.New(s.log),
+	})
 	api := httpapi.New(httpapi.Deps{
-		Executor: s.executor, Executions: projection.NewReader(reader, journal.New(messages.Conn, messages.JS)), Catalogue: found,
-		Bus: messages, Checks: []health.Check{{Name: "postgres", Probe: reader.Ping}}, OperatorKey: operatorKey,
+		Executor: s.executor, Executions: history, Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
+		DeadLetters: deadletter.New(messages, reader, events, clock.System),
+		Bus:         messages, Checks: []health.Check{{Name: "postgres", Probe: reader.Ping}}, OperatorKey: operatorKey,
 		Clock: clock.System, Log: zerolog.New(s.log),
 	})
 	var config net.ListenConfig

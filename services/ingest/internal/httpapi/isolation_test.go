@@ -11,6 +11,7 @@ import (
 
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/ingest/internal/accept"
 )
 
 // route is an operation as a test calls it: a request that would succeed for the customer named in it, "%s" or "" for none.
@@ -24,11 +25,18 @@ type route struct {
 // routes has every operation of the API; TestEveryRouteIsHere keeps it complete.
 func routes() map[string]route {
 	return map[string]route{
-		"health":          {method: "GET", path: "/api/v1/health", open: true},
-		"ready":           {method: "GET", path: "/api/v1/ready", open: true},
-		"execute-recipe":  {method: "POST", path: execute, body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
-		"list-executions": {method: "GET", path: "/api/v1/executions?customer_id=%s"},
-		"get-execution":   {method: "GET", path: "/api/v1/executions/018f3a5e-0000-7000-8000-0000000000a1?customer_id=%s"},
+		"health":           {method: "GET", path: "/api/v1/health", open: true},
+		"ready":            {method: "GET", path: "/api/v1/ready", open: true},
+		"execute-recipe":   {method: "POST", path: execute, body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
+		"list-executions":  {method: "GET", path: "/api/v1/executions?customer_id=%s"},
+		"get-execution":    {method: "GET", path: "/api/v1/executions/018f3a5e-0000-7000-8000-0000000000a1?customer_id=%s"},
+		"cancel-execution": {method: "POST", path: "/api/v1/executions/" + goingID + "/cancel?customer_id=%s", body: "{}"},
+		"resume-execution": {method: "POST", path: "/api/v1/executions/" + failedID + "/resume?customer_id=%s", body: "{}"},
+		"rerun-execution":  {method: "POST", path: "/api/v1/executions/" + failedID + "/rerun?customer_id=%s", body: `{"from_step":"ask"}`},
+		"signal-execution": {method: "POST", path: "/api/v1/executions/" + askingID + "/signals/stock?customer_id=%s", body: "1"},
+		"decide-approval": {
+			method: "POST", path: "/api/v1/executions/" + askingID + "/approvals/ask?customer_id=%s", body: `{"approved":true}`,
+		},
 		"publish-recipe": {method: "POST", path: "/api/v1/recipes?customer_id=%s", body: `{"apiVersion":"galley/v1","kind":"Recipe",
 			"metadata":{"agent":"cook","id":"stew"},"spec":{"steps":[{"id":"a","uses":"state.set","with":{"a":1}}]}}`},
 		"list-recipes":      {method: "GET", path: "/api/v1/recipes?customer_id=%s"},
@@ -41,7 +49,25 @@ func routes() map[string]route {
 		"grant-credits":     {method: "POST", path: "/api/v1/credits/grants", body: `{"customer_id":"%s","amount":1}`, operator: true},
 		"create-customer":   {method: "POST", path: "/api/v1/customers", body: `{"customer_id":"new-%s","name":"x"}`, operator: true},
 		"create-key":        {method: "POST", path: "/api/v1/customers/%s/keys", body: `{"name":"x"}`, operator: true},
-		"set-vars":          {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
+		"set-secret":        {method: "PUT", path: "/api/v1/secrets/token?customer_id=%s", body: `{"value":"hunter2"}`},
+		"list-secrets":      {method: "GET", path: "/api/v1/secrets?customer_id=%s"},
+		"delete-secret":     {method: "DELETE", path: "/api/v1/secrets/old?customer_id=%s"}, // it works once for each customer
+		"create-schedule": {method: "POST", path: "/api/v1/schedules", body: `{"schedule_id":"new","agent_id":"cook","recipe_id":"soup",
+			"cron":"@daily","customer_id":"%s"}`},
+		"list-schedules": {method: "GET", path: "/api/v1/schedules?customer_id=%s"},
+		"get-schedule":   {method: "GET", path: "/api/v1/schedules/nightly?customer_id=%s"},
+		"change-schedule": {
+			method: "PUT", path: "/api/v1/schedules/nightly?customer_id=%s",
+			body: `{"agent_id":"cook","recipe_id":"soup","cron":"@daily"}`,
+		},
+		"delete-schedule":     {method: "DELETE", path: "/api/v1/schedules/old?customer_id=%s"}, // it works once for each customer
+		"pause-schedule":      {method: "POST", path: "/api/v1/schedules/nightly/pause?customer_id=%s"},
+		"resume-schedule":     {method: "POST", path: "/api/v1/schedules/nightly/resume?customer_id=%s"},
+		"list-dead-letters":   {method: "GET", path: "/api/v1/dead-letters", operator: true},
+		"get-dead-letter":     {method: "GET", path: "/api/v1/dead-letters/1", operator: true},
+		"redrive-dead-letter": {method: "POST", path: "/api/v1/dead-letters/2/redrive", operator: true},
+		"discard-dead-letter": {method: "DELETE", path: "/api/v1/dead-letters/3", operator: true},
+		"set-vars":            {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
 	}
 }
 
@@ -98,11 +124,29 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 	s := newServer(t)
 	otherServices(t, s)
 	alice, bob := s.customer(t, "alice"), s.customer(t, "bob")
+	for _, key := range []string{alice, bob} {
+		require.Equal(t, 204, s.call(t, key, "PUT", "/api/v1/secrets/old", `{"value":"x"}`).status)
+		for _, id := range []string{"nightly", "old"} {
+			require.Equal(t, 201, s.call(t, key, "POST", "/api/v1/schedules", map[string]any{
+				"schedule_id": id, "agent_id": "cook", "recipe_id": "soup", "cron": "@daily",
+			}).status)
+		}
+	}
 	_, err := s.admin.Exec(context.WithoutCancel(t.Context()), `INSERT INTO ingest.executions
 		(execution_id, customer_id, agent_id, recipe_id, recipe_version, status, accepted_at) VALUES
 		('018f3a5e-0000-7000-8000-0000000000a1', 'alice', 'cook', 'soup', 1, 'accepted', now()),
 		('018f3a5e-0000-7000-8000-0000000000b1', 'bob', 'cook', 'soup', 1, 'accepted', now())`)
 	require.NoError(t, err)
+	s.answerWith(t, func(_ context.Context, command accept.Command) (accept.Outcome, error) {
+		return accept.Outcome{Done: true, Status: event.StatusSuccess, Response: []byte(`"of ` + command.Customer + `"`)}, nil
+	})
+	for customer, key := range map[string]string{"alice": alice, "bob": bob} { // ids of their own under the same name
+		s.publishParty(t, key)
+		s.ran(t, customer, goingID, event.Request{}, nil, "")
+		s.ran(t, customer, failedID, event.Request{}, nil, event.StatusFailed)
+		s.ran(t, customer, askingID, event.Request{}, nil, "")
+	}
+	s.deadLetters(t, 3)
 	for name, r := range routes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,8 +166,8 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 				require.NotContains(t, string(own.body), "bob")
 				require.Equal(t, 422, r.call(t, s, operatorKey, "").status, "the operator must say for whom")
 				require.Equal(t, 422, r.call(t, s, operatorKey, "*").status, "and cannot say for everybody")
-				if name == "execute-recipe" {
-					require.Equal(t, "alice", s.executor.command().Customer)
+				if name == "execute-recipe" || name == "resume-execution" || name == "rerun-execution" {
+					require.JSONEq(t, `"of alice"`, string(own.body))
 				}
 			}
 			of := "bob"

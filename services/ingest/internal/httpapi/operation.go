@@ -44,8 +44,8 @@ type status struct{}
 // Schema implements huma.SchemaProvider.
 func (status) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Enum: []any{
-		string(event.StatusAccepted), string(event.StatusRunning), string(event.StatusSuccess), string(event.StatusPartial),
-		string(event.StatusFailed),
+		string(event.StatusAccepted), string(event.StatusRunning), string(event.StatusWaiting), string(event.StatusSuccess),
+		string(event.StatusPartial), string(event.StatusFailed),
 	}}
 }
 

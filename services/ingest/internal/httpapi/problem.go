@@ -78,6 +78,8 @@ func newProblem(code problem.Code, detail string) *Problem {
 		p.Status, p.Title = http.StatusNotFound, "Not found"
 	case problem.Conflict:
 		p.Status, p.Title = http.StatusConflict, "Conflict"
+	case problem.ExecutionEnded:
+		p.Status, p.Title = http.StatusConflict, "Execution has ended"
 	case problem.PayloadTooLarge:
 		p.Status, p.Title = http.StatusRequestEntityTooLarge, "Too large"
 	case problem.InsufficientCredits:
@@ -111,7 +113,9 @@ func describe(err error) *Problem {
 	known := &problem.Error{Code: problem.Internal, Message: "galley failed; its log says more under this trace id"}
 	errors.As(err, &known)
 	p := newProblem(known.Code, known.Message)
-	p.Retryable = known.Retryable
+	if p.Retryable = known.Retryable; !p.Retryable {
+		p.header.Del(fiber.HeaderRetryAfter)
+	}
 	p.Errors = places(err)
 	return p
 }

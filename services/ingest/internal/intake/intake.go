@@ -1,5 +1,6 @@
-// Package intake takes run requests from the stream RUNS: published by any NATS client, as bare JSON or as a CloudEvent. A request
-// is accepted into the journal or reported as rejected; nothing is dropped silently and nothing blocks the queue.
+// Package intake takes what any NATS client may publish: run requests from the stream RUNS, as bare JSON or as a CloudEvent, and events
+// that executions wait for from the stream SIGNALS. A message is taken in or reported as rejected; nothing is dropped silently and
+// nothing blocks the queue.
 package intake
 
 import (
@@ -26,23 +27,18 @@ import (
 const (
 	batch         = 256
 	maxAckPending = 2048
-	retryDelay    = time.Second
-	// nobody stands for a customer in the subject of a rejection when the request named none that is valid. It is itself no valid id.
-	nobody = "-"
 )
 
 // Intake consumes run requests.
 type Intake struct {
-	bus      *bus.Bus
+	desk
 	acceptor *accept.Acceptor
 	ackWait  time.Duration
-	clock    clock.Clock
-	log      zerolog.Logger
 }
 
 // New makes an Intake.
 func New(messages *bus.Bus, acceptor *accept.Acceptor, ackWait time.Duration, now clock.Clock, log zerolog.Logger) *Intake {
-	return &Intake{bus: messages, acceptor: acceptor, ackWait: ackWait, clock: now, log: log}
+	return &Intake{desk: desk{bus: messages, clock: now, log: log}, acceptor: acceptor, ackWait: ackWait}
 }
 
 // Run consumes until ctx ends.
@@ -58,101 +54,18 @@ func (i *Intake) handle(ctx context.Context, messages []jetstream.Msg) {
 	for _, message := range messages {
 		command, err := decode(message)
 		if err != nil {
-			i.reject(ctx, message, err)
+			i.reject(ctx, message, customerOf(message.Subject()), err)
 			continue
 		}
 		commands, accepted = append(commands, command), append(accepted, message)
 	}
 	for k, result := range i.acceptor.Accept(ctx, commands) {
-		i.settle(ctx, accepted[k], result.Err)
+		i.settle(ctx, accepted[k], customerOf(accepted[k].Subject()), result.Err)
 	}
-}
-
-// settle acknowledges what was stored, rejects what was refused, and has anything else delivered again.
-func (i *Intake) settle(ctx context.Context, message jetstream.Msg, err error) {
-	var refused *problem.Error
-	switch {
-	case err == nil:
-		if err := message.Ack(); err != nil {
-			i.log.Warn().Err(err).Msg("run request not acknowledged, it will be delivered again")
-		}
-	case errors.As(err, &refused) && !refused.Retryable:
-		i.reject(ctx, message, err)
-	default:
-		i.log.Warn().Err(err).Str("subject", message.Subject()).Msg("run request not accepted, trying again")
-		_ = message.NakWithDelay(retryDelay)
-	}
-}
-
-// reject reports a refused request, and only then takes it from the queue.
-func (i *Intake) reject(ctx context.Context, message jetstream.Msg, cause error) {
-	rejection, err := i.rejection(message, cause)
-	if err == nil {
-		_, err = i.bus.JS.PublishMsg(ctx, rejection)
-	}
-	if err != nil {
-		i.log.Warn().Err(err).Str("subject", message.Subject()).Msg("rejection not reported, trying again")
-		_ = message.NakWithDelay(retryDelay)
-		return
-	}
-	if err := message.TermWithReason("rejected"); err != nil {
-		i.log.Warn().Err(err).Msg("rejected request not taken from the queue, it will be delivered again")
-	}
-}
-
-func (i *Intake) rejection(message jetstream.Msg, cause error) (*nats.Msg, error) {
-	meta, err := message.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("read metadata: %w", err)
-	}
-	customer, token := customerOf(message.Subject()), customerOf(message.Subject())
-	if !subject.ValidID(customer) {
-		customer, token = "", nobody
-	}
-	now := i.clock()
-	body := event.Rejection{
-		CustomerID: customer, Subject: message.Subject(), MessageID: messageID(message.Headers()), Sequence: meta.Sequence.Stream,
-		Code: problem.InvalidRequest, Message: cause.Error(), RejectedAt: now,
-	}
-	if refused, ok := errors.AsType[*problem.Error](cause); ok {
-		body.Code, body.Message = refused.Code, refused.Message
-	}
-	if invalid, ok := errors.AsType[*accept.InvalidInput](cause); ok {
-		body.Violations = invalid.Violations
-	}
-	data, err := json.Marshal(body)
-	if err != nil {
-		return nil, fmt.Errorf("encode rejection: %w", err)
-	}
-	id := place(meta) + "/rejected"
-	out := nats.NewMsg(subject.RunRejected(token))
-	out.Data = data
-	for name, value := range map[string]string{
-		event.HeaderSpecVersion: "1.0", event.HeaderID: id, event.HeaderType: event.TypeRunRejected,
-		event.HeaderSource: "/galley/ingest", event.HeaderTime: now.Format(time.RFC3339Nano),
-		jetstream.MsgIDHeader: id,
-	} {
-		out.Header.Set(name, value)
-	}
-	return out, nil
-}
-
-// place names a request by where it stands in the stream, the same at every delivery. The time tells the places of a stream that was made
-// anew apart from the old ones.
-func place(meta *jetstream.MsgMetadata) string {
-	return fmt.Sprintf("%s/%d/%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
 }
 
 func customerOf(name string) string {
 	return strings.TrimPrefix(name, subject.RunRequest(""))
-}
-
-// messageID is what the producer calls its request: the CloudEvent's id, else the NATS message id.
-func messageID(header nats.Header) string {
-	if id := header.Get(event.HeaderID); id != "" {
-		return id
-	}
-	return header.Get(jetstream.MsgIDHeader)
 }
 
 // structured is a CloudEvent in JSON format (structured content mode).

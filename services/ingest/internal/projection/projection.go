@@ -113,7 +113,7 @@ func (c *changes) add(record *journal.Record) error {
 		return err
 	case event.Completed:
 		return c.complete(record, occurred)
-	case event.Funded, event.Started, event.Step:
+	case event.Funded, event.Started, event.Step, event.Waiting:
 	}
 	return fmt.Errorf("event %s: %w", record.ID(), errKind)
 }

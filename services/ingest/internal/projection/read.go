@@ -2,7 +2,6 @@ package projection
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -35,6 +34,8 @@ type Execution struct {
 	Code          problem.Code `json:"error_code,omitempty"`
 	// Response is the standard response, once the execution has ended. It is nil in lists.
 	Response []byte `json:"-"`
+	// Links is what only the journal knows. It is empty in lists.
+	Links Links `json:"-"`
 }
 
 // Reader reads executions for the API.
@@ -52,13 +53,16 @@ const columns = `execution_id, customer_id, agent_id, recipe_id, recipe_version,
        charged, error_code`
 
 // Get finds a customer's execution, in the projection or, where that does not know its end, in the journal: an execution that was
-// accepted is found at once. An id that is no UUID names none.
+// accepted is found at once. Its links are given as long as the journal has it. An id that is no UUID names none.
 func (r *Reader) Get(ctx context.Context, execution subject.Execution) (Execution, bool, error) {
 	id, err := uuid.Parse(execution.ID)
 	if err != nil || id.String() != execution.ID {
 		return Execution{}, false, nil //nolint:nilerr // what is no id names nothing
 	}
 	found, known, err := r.projected(ctx, execution)
+	if err == nil && known && found.Status.Terminal() {
+		found.Links, err = r.links(ctx, execution)
+	}
 	if err != nil || known && found.Status.Terminal() {
 		return found, known, err
 	}
@@ -110,6 +114,7 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 			accepted = first
 		}
 	}
+	var err error
 	rows := newChanges(1)
 	for _, record := range []*journal.Record{&accepted, last} {
 		if record.Kind == event.Accepted || record.Kind == event.Completed {
@@ -127,26 +132,19 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 		CompletedAt: rows.completed[0], DurationMS: rows.durations[0], Charged: credit.Micro(rows.charged[0]),
 		Code: problem.Code(rows.codes[0]), Response: rows.responses[0],
 	}
+	if accepted.Kind == event.Accepted {
+		if fresh.Links, err = linksOf(&accepted); err != nil {
+			return Execution{}, err
+		}
+	}
 	if !fresh.Status.Terminal() && last.Kind != event.Accepted {
 		fresh.Status = event.StatusRunning
 	}
-	return fresh, nil
-}
-
-// Body is what a caller gets: the standard response, also for an execution that has not ended.
-func (e *Execution) Body() ([]byte, error) {
-	if e.Response != nil {
-		return e.Response, nil
+	if last.Kind == event.Waiting {
+		fresh.Status = event.StatusWaiting
+		fresh.Links.Waits, err = waitsOf(last)
 	}
-	body, err := json.Marshal(event.Response{
-		RecipeID: e.RecipeID, AgentID: e.AgentID, RecipeVersion: e.RecipeVersion, ExecutionID: e.ExecutionID,
-		CustomerID: e.CustomerID, Status: e.Status, Data: json.RawMessage("null"),
-		Metadata: event.Metadata{Timestamp: e.AcceptedAt, Steps: []event.StepSummary{}}, Errors: []problem.Error{},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode response: %w", err)
-	}
-	return body, nil
+	return fresh, err
 }
 
 // Completed implements accept.History.

@@ -1,0 +1,96 @@
+package slot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+const (
+	// maxConflicts bounds the tries against other processes. Of those that collide one gets through, so it takes many of them to
+	// lose so often.
+	maxConflicts = 50
+
+	codeNoMessage     jetstream.ErrorCode = 10037
+	codeWrongSequence jetstream.ErrorCode = 10164
+)
+
+// swap changes a table until nobody else has changed it meanwhile. granted are all that edit gave slots to, also in tries of which
+// nobody knows whether they were stored.
+func (s *Slots) swap(ctx context.Context, customer string, edit func(*table) []string) (_ table, granted []string, _ error) {
+	var backoff lifecycle.Backoff
+	conflicts := 0
+	for {
+		found, revision, err := s.read(ctx, customer)
+		if err == nil {
+			before, _ := json.Marshal(&found)
+			gained := edit(&found)
+			after, _ := json.Marshal(&found)
+			if bytes.Equal(before, after) {
+				return found, granted, nil
+			}
+			_, err = s.bus.JS.Publish(ctx, key(customer), after, jetstream.WithExpectLastSequencePerSubject(revision))
+			if isConflict(err) && conflicts < maxConflicts {
+				conflicts++
+				continue
+			}
+			if granted = append(granted, gained...); err == nil {
+				return found, granted, nil
+			}
+		}
+		if conflicts == maxConflicts || !backoff.Wait(ctx) {
+			return table{}, granted, failure(customer, err)
+		}
+	}
+}
+
+func isConflict(err error) bool {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && (refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == codeWrongSequence)
+}
+
+func key(customer string) string { return "$KV." + subject.BucketSlots + "." + customer }
+
+// read gives a table and its revision through the stream's leader: a follower that lags behind would have an execution wait that has
+// just been given its slots.
+func (s *Slots) read(ctx context.Context, customer string) (found table, revision uint64, err error) {
+	request, err := json.Marshal(map[string]string{"last_by_subj": key(customer)})
+	if err != nil {
+		return table{}, 0, failure(customer, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	message, err := s.bus.Conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+subject.BucketSlots, request)
+	if err != nil {
+		return table{}, 0, failure(customer, err)
+	}
+	var reply struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Sequence uint64 `json:"seq"`
+			Data     []byte `json:"data"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(message.Data, &reply); err != nil {
+		return table{}, 0, failure(customer, err)
+	}
+	switch {
+	case reply.Error != nil && reply.Error.ErrorCode == codeNoMessage:
+		return table{}, 0, nil
+	case reply.Error != nil:
+		return table{}, 0, failure(customer, reply.Error)
+	}
+	if len(reply.Message.Data) > 0 {
+		if err := json.Unmarshal(reply.Message.Data, &found); err != nil {
+			return table{}, 0, failure(customer, fmt.Errorf("decode: %w", err))
+		}
+	}
+	return found, reply.Message.Sequence, nil
+}

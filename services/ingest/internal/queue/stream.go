@@ -1,0 +1,251 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/galley-engine/galley/schemas/subject"
+)
+
+const (
+	readTimeout = 5 * time.Second
+	// maxRead bounds the bytes of one answer.
+	maxRead = 4 << 20
+
+	headerPending   = "Nats-Num-Pending"
+	headerTimestamp = "Nats-Time-Stamp"
+	headerStatus    = "Status"
+	statusNotFound  = "404"
+	statusEnd       = "204"
+)
+
+// directGet asks for the stored message at a sequence, or for several from there on. See NATS ADR-31.
+type directGet struct {
+	Sequence uint64 `json:"seq"`
+	Batch    int    `json:"batch,omitempty"`
+	MaxBytes int    `json:"max_bytes,omitempty"`
+}
+
+// stored is a message of the stream.
+type stored struct {
+	sequence uint64
+	content  content
+}
+
+// stream reads RUNS and removes from it. It needs no consumer: NATS would have to keep account of every request that was read and not
+// dealt with yet.
+type stream struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+}
+
+// from reads the messages at the sequence and after it, at most n; none at the end of the stream. It may be answered by a replica that
+// is a little behind.
+func (s *stream) from(ctx context.Context, sequence uint64, n int) ([]stored, error) {
+	inbox := s.conn.NewInbox()
+	answers, err := s.conn.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("read run requests: %w", err)
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	if err := s.ask(inbox, directGet{Sequence: sequence, Batch: n, MaxBytes: maxRead}); err != nil {
+		return nil, err
+	}
+	found := make([]stored, 0, n)
+	for {
+		message, err := s.next(ctx, answers)
+		if err != nil {
+			return nil, err
+		}
+		if status := message.Header.Get(headerStatus); len(message.Data) == 0 && status != "" {
+			if status == statusEnd || status == statusNotFound {
+				return found, nil
+			}
+			return nil, fmt.Errorf("read run requests: status %s %s", status, message.Header.Get("Description"))
+		}
+		one, err := decodeStored(message)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, one)
+	}
+}
+
+// at reads the messages at the sequences. Those that are no longer there are missing from the result.
+func (s *stream) at(ctx context.Context, sequences []uint64) (map[uint64]*content, error) {
+	inbox := s.conn.NewInbox()
+	answers, err := s.conn.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("read run requests again: %w", err)
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	for _, sequence := range sequences {
+		if err := s.ask(inbox, directGet{Sequence: sequence}); err != nil {
+			return nil, err
+		}
+	}
+	found := make(map[uint64]*content, len(sequences))
+	for range sequences {
+		message, err := s.next(ctx, answers)
+		if err != nil {
+			return nil, err
+		}
+		if status := message.Header.Get(headerStatus); len(message.Data) == 0 && status != "" {
+			if status == statusNotFound {
+				continue
+			}
+			return nil, fmt.Errorf("read run requests again: status %s %s", status, message.Header.Get("Description"))
+		}
+		one, err := decodeStored(message)
+		if err != nil {
+			return nil, err
+		}
+		found[one.sequence] = &one.content
+	}
+	return found, s.missing(ctx, sequences, found)
+}
+
+// missing asks the stream's leader for what a replica did not have, which may be behind.
+func (s *stream) missing(ctx context.Context, sequences []uint64, found map[uint64]*content) error {
+	if len(found) == len(sequences) {
+		return nil
+	}
+	for _, sequence := range sequences {
+		if found[sequence] != nil {
+			continue
+		}
+		one, err := s.leader(ctx, sequence)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case err != nil:
+			return err
+		default:
+			found[sequence] = one
+		}
+	}
+	return nil
+}
+
+func (s *stream) leader(ctx context.Context, sequence uint64) (*content, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	request, err := json.Marshal(directGet{Sequence: sequence})
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	answer, err := s.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+subject.StreamRuns, request)
+	if err != nil {
+		return nil, fmt.Errorf("read run request %d: %w", sequence, err)
+	}
+	var reply struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message struct {
+			Subject string    `json:"subject"`
+			Header  []byte    `json:"hdrs"`
+			Data    []byte    `json:"data"`
+			Time    time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := json.Unmarshal(answer.Data, &reply); err != nil {
+		return nil, fmt.Errorf("read run request %d: %w", sequence, err)
+	}
+	if reply.Error != nil {
+		const noMessage jetstream.ErrorCode = 10037
+		if reply.Error.ErrorCode == noMessage {
+			return nil, jetstream.ErrMsgNotFound
+		}
+		return nil, fmt.Errorf("read run request %d: %w", sequence, reply.Error)
+	}
+	read := &content{subject: reply.Message.Subject, data: reply.Message.Data, stored: reply.Message.Time}
+	if len(reply.Message.Header) > 0 {
+		if read.header, err = nats.DecodeHeadersMsg(reply.Message.Header); err != nil {
+			return nil, fmt.Errorf("read run request %d: %w", sequence, err)
+		}
+	}
+	return read, nil
+}
+
+func (s *stream) ask(inbox string, request directGet) error {
+	data, err := json.Marshal(request)
+	if err == nil {
+		err = s.conn.PublishRequest("$JS.API.DIRECT.GET."+subject.StreamRuns, inbox, data)
+	}
+	if err != nil {
+		return fmt.Errorf("ask for run requests: %w", err)
+	}
+	return nil
+}
+
+func (s *stream) next(ctx context.Context, answers *nats.Subscription) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	message, err := answers.NextMsgWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read run requests: %w", err)
+	}
+	return message, nil
+}
+
+// decodeStored takes an answer apart. What the server says about the message stands behind what the message says itself, and counts alone.
+func decodeStored(message *nats.Msg) (stored, error) {
+	last := func(name string) string {
+		if values := message.Header[name]; len(values) > 0 {
+			return values[len(values)-1]
+		}
+		return ""
+	}
+	read := stored{content: content{subject: last(jetstream.SubjectHeader), header: message.Header, data: message.Data}}
+	var err error
+	if read.sequence, err = strconv.ParseUint(last(jetstream.SequenceHeader), 10, 64); err != nil {
+		return read, fmt.Errorf("read run requests: header %s: %w", jetstream.SequenceHeader, err)
+	}
+	if read.content.stored, err = time.Parse(time.RFC3339Nano, last(headerTimestamp)); err != nil {
+		return read, fmt.Errorf("read run requests: header %s: %w", headerTimestamp, err)
+	}
+	for _, name := range []string{
+		jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.SequenceHeader, jetstream.LastSequenceHeader, headerTimestamp, headerPending,
+	} {
+		delete(message.Header, name)
+	}
+	return read, nil
+}
+
+// info is what the stream says about itself.
+func (s *stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	found, err := s.js.Stream(ctx, subject.StreamRuns)
+	if err != nil {
+		return nil, fmt.Errorf("look up run requests: %w", err)
+	}
+	return found.CachedInfo(), nil
+}
+
+// remove takes from the stream what has ended.
+func (s *stream) remove(ctx context.Context, ended removal) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	found, err := s.js.Stream(ctx, subject.StreamRuns)
+	if err != nil {
+		return fmt.Errorf("look up run requests: %w", err)
+	}
+	if ended.floor > 1 {
+		if err := found.Purge(ctx, jetstream.WithPurgeSequence(ended.floor)); err != nil {
+			return fmt.Errorf("remove run requests: %w", err)
+		}
+	}
+	for _, one := range ended.customers {
+		err := found.Purge(ctx, jetstream.WithPurgeSubject(subject.RunRequest(one.customer)), jetstream.WithPurgeSequence(one.before))
+		if err != nil {
+			return fmt.Errorf("remove run requests of %s: %w", one.customer, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,330 @@
+package schedule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbox"
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
+)
+
+// MaxPerCustomer is how many schedules a customer may have.
+const MaxPerCustomer = 1000
+
+// lockChanges is the first half of the advisory lock under which a customer's schedules are changed; the second is a hash of the customer.
+const lockChanges = 7321
+
+// Checker tells whether a command would be accepted now.
+type Checker interface {
+	Check(ctx context.Context, command accept.Command) error
+}
+
+// Store keeps schedules and records what people do to them. Errors that a caller may see are *problem.Error, or unwrap to one.
+type Store struct {
+	pool    *pgxpool.Pool
+	bus     *bus.Bus
+	outbox  *outbox.Outbox
+	checker Checker
+	clock   clock.Clock
+}
+
+// StoreDeps is what a Store is given.
+type StoreDeps struct {
+	// Pool acts as the role galley_ingest_reader.
+	Pool    *pgxpool.Pool
+	Bus     *bus.Bus
+	Outbox  *outbox.Outbox
+	Checker Checker
+	Clock   clock.Clock
+}
+
+// NewStore makes a Store.
+func NewStore(deps StoreDeps) *Store {
+	return &Store{pool: deps.Pool, bus: deps.Bus, outbox: deps.Outbox, checker: deps.Checker, clock: deps.Clock}
+}
+
+// Create makes a schedule. One that exists is a CONFLICT, and so is one too many.
+func (s *Store) Create(ctx context.Context, customer, id string, plan Plan, author catalogue.Author) (Schedule, error) {
+	plan.complete()
+	if !subject.ValidID(id) {
+		return Schedule{}, violation("/schedule_id", subject.ErrInvalidID.Error())
+	}
+	if err := s.check(ctx, customer, &plan); err != nil {
+		return Schedule{}, err
+	}
+	now := s.clock()
+	made := stored{Schedule: Schedule{ScheduleID: id, CustomerID: customer, Plan: plan, CreatedAt: now, UpdatedAt: now}}
+	var err error
+	if made.NextAt, err = plan.next(now); err != nil {
+		return Schedule{}, err
+	}
+	if made.NextAt == nil {
+		return Schedule{}, errPast()
+	}
+	err = s.transact(ctx, action{customer, id, "created", &plan, author}, func(schedules bucket) error {
+		others, err := schedules.list(ctx, subject.ScheduleKey(customer, "*"))
+		if err != nil {
+			return err
+		}
+		if len(others) >= MaxPerCustomer {
+			return &problem.Error{Code: problem.Conflict, Message: fmt.Sprintf("there are %d schedules, which is the limit", len(others))}
+		}
+		if err := schedules.put(ctx, &made); !errors.Is(err, errMoved) {
+			return err
+		}
+		return &problem.Error{Code: problem.Conflict, Message: fmt.Sprintf("schedule %q exists already", id)}
+	})
+	if err != nil {
+		return Schedule{}, err
+	}
+	s.arm(ctx, &made)
+	return made.Schedule, nil
+}
+
+// Change replaces the plan. Where the times are still the same, those that are due stay due.
+func (s *Store) Change(ctx context.Context, customer, id string, plan Plan, author catalogue.Author) (Schedule, error) {
+	plan.complete()
+	if err := s.check(ctx, customer, &plan); err != nil {
+		return Schedule{}, err
+	}
+	return s.change(ctx, action{customer, id, "changed", &plan, author}, func(current *stored, now time.Time) (bool, error) {
+		same := current.sameTimes(&plan)
+		if !same && plan.At != nil && !plan.At.After(now) {
+			return false, errPast()
+		}
+		current.Plan = plan
+		if same || current.Paused {
+			return true, nil
+		}
+		var err error
+		current.NextAt, err = plan.next(now)
+		return true, err
+	})
+}
+
+// Pause keeps a schedule from starting anything; nothing changes when it is paused.
+func (s *Store) Pause(ctx context.Context, customer, id string, author catalogue.Author) (Schedule, error) {
+	return s.change(ctx, action{customer, id, "paused", nil, author}, func(current *stored, _ time.Time) (bool, error) {
+		changes := !current.Paused
+		current.Paused, current.NextAt = true, nil
+		return changes, nil
+	})
+}
+
+// Resume lets a paused schedule go on with the next time from now. Times that went by meanwhile were not missed.
+func (s *Store) Resume(ctx context.Context, customer, id string, author catalogue.Author) (Schedule, error) {
+	return s.change(ctx, action{customer, id, "resumed", nil, author}, func(current *stored, now time.Time) (changes bool, err error) {
+		if !current.Paused {
+			return false, nil
+		}
+		current.Paused = false
+		current.NextAt, err = current.next(now)
+		return true, err
+	})
+}
+
+// Delete removes a schedule. Executions that it started go on.
+func (s *Store) Delete(ctx context.Context, customer, id string, author catalogue.Author) error {
+	gone := stored{Schedule: Schedule{CustomerID: customer, ScheduleID: id}}
+	err := s.transact(ctx, action{customer, id, "deleted", nil, author}, func(schedules bucket) error {
+		_, err := settled(ctx, schedules, customer, id, func(current *stored) error { return schedules.remove(ctx, current) })
+		return err
+	})
+	if err == nil {
+		s.arm(ctx, &gone)
+	}
+	return err
+}
+
+// Get finds a schedule.
+func (s *Store) Get(ctx context.Context, customer, id string) (Schedule, error) {
+	schedules, err := openBucket(ctx, s.bus.JS)
+	if err != nil {
+		return Schedule{}, failure(err)
+	}
+	found, known, err := schedules.get(ctx, customer, id)
+	if err != nil {
+		return Schedule{}, failure(err)
+	}
+	if !known {
+		return Schedule{}, unknown(id)
+	}
+	return found.Schedule, nil
+}
+
+// List gives all schedules of a customer, by id, without their inputs.
+func (s *Store) List(ctx context.Context, customer string) ([]Schedule, error) {
+	schedules, err := openBucket(ctx, s.bus.JS)
+	if err != nil {
+		return nil, failure(err)
+	}
+	found, err := schedules.list(ctx, subject.ScheduleKey(customer, "*"))
+	if err != nil {
+		return nil, failure(err)
+	}
+	list := make([]Schedule, len(found))
+	for i := range found {
+		list[i] = found[i].Schedule
+		list[i].Input = nil
+	}
+	return list, nil
+}
+
+// check asks whether the plan is sound and its start would be accepted now.
+func (s *Store) check(ctx context.Context, customer string, plan *Plan) error {
+	if err := plan.validate(); err != nil {
+		return err
+	}
+	return s.checker.Check(ctx, accept.Command{
+		Customer: customer, Agent: plan.AgentID, Recipe: plan.RecipeID, Version: plan.Version, Input: plan.Input,
+	})
+}
+
+// action is what somebody does to a schedule.
+type action struct {
+	customer, id, verb string
+	// plan is the new one, if there is one.
+	plan   *Plan
+	author catalogue.Author
+}
+
+// errUnchanged ends a transaction in which there was nothing to do.
+var errUnchanged = errors.New("nothing to change")
+
+// change applies a change to a schedule that exists. apply tells whether there is anything to store.
+func (s *Store) change(
+	ctx context.Context, done action, apply func(current *stored, now time.Time) (changes bool, err error),
+) (Schedule, error) {
+	var current stored
+	err := s.transact(ctx, done, func(schedules bucket) (err error) {
+		current, err = settled(ctx, schedules, done.customer, done.id, func(current *stored) error {
+			now := s.clock()
+			changes, err := apply(current, now)
+			if err != nil {
+				return err
+			}
+			if !changes {
+				return errUnchanged
+			}
+			current.UpdatedAt = now
+			return schedules.put(ctx, current)
+		})
+		return err
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
+		return Schedule{}, err
+	}
+	s.arm(ctx, &current)
+	return current.Schedule, nil
+}
+
+// settled reads a schedule and does something to it, again when it was changed in between: by a start, which is soon over.
+func settled(ctx context.Context, schedules bucket, customer, id string, do func(current *stored) error) (stored, error) {
+	for {
+		current, known, err := schedules.get(ctx, customer, id)
+		if err != nil {
+			return stored{}, err
+		}
+		if !known {
+			return stored{}, unknown(id)
+		}
+		if err := do(&current); !errors.Is(err, errMoved) {
+			return current, err
+		}
+	}
+}
+
+// transact records the action and has it done. The bucket is written last, so what is refused leaves no activity. Only a commit that
+// fails leaves a change without one, and its author with UNAVAILABLE.
+func (s *Store) transact(ctx context.Context, done action, do func(schedules bucket) error) error {
+	err := postgres.Transact(ctx, s.pool, done.customer, func(tx pgx.Tx) error {
+		// One change of a customer's schedules at a time, so that their number is exact.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, hashtext($2))`, lockChanges, done.customer); err != nil {
+			return fmt.Errorf("lock schedules: %w", err)
+		}
+		if err := s.record(ctx, tx, done); err != nil {
+			return err
+		}
+		schedules, err := openBucket(ctx, s.bus.JS)
+		if err != nil {
+			return err
+		}
+		return do(schedules)
+	})
+	if errors.Is(err, errUnchanged) {
+		return err
+	}
+	if err != nil {
+		return failure(err)
+	}
+	s.outbox.Wake()
+	return nil
+}
+
+func (s *Store) record(ctx context.Context, tx pgx.Tx, done action) error {
+	activity := event.Activity{
+		CustomerID: done.customer, ActionType: "schedule." + done.verb, ResourceType: "schedule", ResourceID: done.id,
+		Actor: done.author.Actor, Outcome: "success", OccurredAt: s.clock(),
+	}
+	if plan := done.plan; plan != nil {
+		changes := map[string]any{"agent_id": plan.AgentID, "recipe_id": plan.RecipeID, "overlap": plan.Overlap, "missed": plan.Missed}
+		if plan.Version != 0 {
+			changes["version"] = plan.Version
+		}
+		if plan.At != nil {
+			changes["at"] = plan.At
+		} else {
+			changes["cron"], changes["time_zone"] = plan.Cron, plan.TimeZone
+		}
+		var err error
+		if activity.Changes, err = json.Marshal(changes); err != nil {
+			return fmt.Errorf("encode changes: %w", err)
+		}
+	}
+	return s.outbox.Activity(ctx, tx, activity, done.author.Trace)
+}
+
+// arm sets or removes the delay. The starter's sweep makes up for a failure.
+func (s *Store) arm(ctx context.Context, current *stored) {
+	_ = arm(ctx, s.bus, current)
+}
+
+func arm(ctx context.Context, messages *bus.Bus, current *stored) error {
+	delay, due := subject.ScheduleDelay(current.CustomerID, current.ScheduleID), subject.ScheduleDue(current.CustomerID, current.ScheduleID)
+	if current.NextAt == nil {
+		return messages.Undelay(ctx, delay)
+	}
+	return messages.Delay(ctx, delay, due, *current.NextAt)
+}
+
+func unknown(id string) error {
+	return &problem.Error{Code: problem.NotFound, Message: fmt.Sprintf("there is no schedule %q", id)}
+}
+
+func errPast() error { return violation("/at", "must be in the future") }
+
+func violation(path, message string) error {
+	return &catalogue.InvalidError{Violations: []problem.Violation{{Path: path, Message: message}}}
+}
+
+// failure makes err one that a caller may see.
+func failure(err error) error {
+	if _, known := errors.AsType[*problem.Error](err); known {
+		return err
+	}
+	public := &problem.Error{Code: problem.Unavailable, Message: "the schedules cannot be reached at the moment", Retryable: true}
+	return fmt.Errorf("%w: %w", public, err)
+}
