@@ -26,9 +26,13 @@ type turn struct {
 	attempts int
 }
 
-// wait is the turn's wait until some moment.
+// wait is the turn's wait until some moment: for its next attempt, or for what steps of its kind wait for.
 func (t *turn) wait(until time.Time) event.Wait {
-	return event.Wait{Step: t.step.ID, Item: t.item, Since: t.began, Until: until, Attempts: t.attempts}
+	w := event.Wait{Step: t.step.ID, Item: t.item, Since: t.began, Until: until}
+	if !t.step.Kind.Waits() {
+		w.Attempts = t.attempts
+	}
+	return w
 }
 
 // turn runs a step, or one item, to its outcome. An error says that there is none.

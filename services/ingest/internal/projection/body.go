@@ -53,12 +53,22 @@ func linksOf(accepted *journal.Record) (Links, error) {
 	return links, nil
 }
 
-func waitsOf(waiting *journal.Record) ([]event.Wait, error) {
-	var checkpoint event.Checkpoint
-	if err := json.Unmarshal(waiting.Data, &checkpoint); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", waiting.ID(), err)
+// progress tells what is done of an execution that has not ended, and what it waits for when it waits.
+func (e *Execution) progress(last *journal.Record) error {
+	if last.Kind != event.Started && last.Kind != event.Step && last.Kind != event.Waiting {
+		return nil
 	}
-	return checkpoint.Waits, nil
+	var checkpoint event.Checkpoint
+	if err := json.Unmarshal(last.Data, &checkpoint); err != nil {
+		return fmt.Errorf("decode %s: %w", last.ID(), err)
+	}
+	for i := range checkpoint.Steps {
+		e.Steps = append(e.Steps, checkpoint.Steps[i].StepSummary)
+	}
+	if last.Kind == event.Waiting {
+		e.Status, e.Links.Waits = event.StatusWaiting, checkpoint.Waits
+	}
+	return nil
 }
 
 // Body encodes a Standing. The response of an execution that has ended is passed on as it stands in the journal, its links behind it.
@@ -72,7 +82,7 @@ func (e *Execution) Body() ([]byte, error) {
 		response, err = json.Marshal(event.Response{
 			RecipeID: e.RecipeID, AgentID: e.AgentID, RecipeVersion: e.RecipeVersion, ExecutionID: e.ExecutionID,
 			CustomerID: e.CustomerID, Status: e.Status, Data: json.RawMessage("null"),
-			Metadata: event.Metadata{Timestamp: e.AcceptedAt, Steps: []event.StepSummary{}}, Errors: []problem.Error{},
+			Metadata: event.Metadata{Timestamp: e.AcceptedAt, Steps: append([]event.StepSummary{}, e.Steps...)}, Errors: []problem.Error{},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("encode response: %w", err)

@@ -36,6 +36,8 @@ type Execution struct {
 	Response []byte `json:"-"`
 	// Links is what only the journal knows. It is empty in lists.
 	Links Links `json:"-"`
+	// Steps is what is done of an execution that has not ended. It is empty in lists.
+	Steps []event.StepSummary `json:"-"`
 }
 
 // Reader reads executions for the API.
@@ -114,7 +116,6 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 			accepted = first
 		}
 	}
-	var err error
 	rows := newChanges(1)
 	for _, record := range []*journal.Record{&accepted, last} {
 		if record.Kind == event.Accepted || record.Kind == event.Completed {
@@ -133,18 +134,16 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 		Code: problem.Code(rows.codes[0]), Response: rows.responses[0],
 	}
 	if accepted.Kind == event.Accepted {
-		if fresh.Links, err = linksOf(&accepted); err != nil {
+		links, err := linksOf(&accepted)
+		if err != nil {
 			return Execution{}, err
 		}
+		fresh.Links = links
 	}
 	if !fresh.Status.Terminal() && last.Kind != event.Accepted {
 		fresh.Status = event.StatusRunning
 	}
-	if last.Kind == event.Waiting {
-		fresh.Status = event.StatusWaiting
-		fresh.Links.Waits, err = waitsOf(last)
-	}
-	return fresh, err
+	return fresh, fresh.progress(last)
 }
 
 // Completed implements accept.History.
