@@ -42,19 +42,34 @@ const (
 // Dead letters of this consumer that are redriven come to the handler as the messages that they were. A panic of the handler is caught;
 // a message with which it panics again and again becomes a dead letter.
 func (b *Bus) Consume(ctx context.Context, consumer Consumer, handle func(ctx context.Context, messages []jetstream.Msg)) error {
+	return b.consume(ctx, consumer, b.durables, handle)
+}
+
+// ConsumeRedriven is Consume for the redriven dead letters alone, of a consumer that reads its stream in another way.
+func (b *Bus) ConsumeRedriven(ctx context.Context, consumer Consumer, handle func(ctx context.Context, messages []jetstream.Msg)) error {
+	return b.consume(ctx, consumer, func(ctx context.Context, consumer Consumer) ([]jetstream.Consumer, error) {
+		again, err := b.redriven(ctx, consumer, subject.Redrive(consumer.Stream, consumer.Durable))
+		return []jetstream.Consumer{again}, err
+	}, handle)
+}
+
+func (b *Bus) consume(
+	ctx context.Context, consumer Consumer, find func(ctx context.Context, consumer Consumer) ([]jetstream.Consumer, error),
+	handle func(ctx context.Context, messages []jetstream.Msg),
+) error {
 	log := b.log.With().Str("stream", consumer.Stream).Str("consumer", consumer.Durable).Logger()
 	report := func(err error) { log.Warn().Err(err).Msg("consumer interrupted, trying again") }
-	guarded := guard{bus: b, log: log, inner: handle, panics: make(map[string]int)}
+	guarded := b.Guard(handle)
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		if err := b.Provision(ctx); err != nil {
 			return err
 		}
-		durables, err := b.durables(ctx, consumer)
+		consumers, err := find(ctx, consumer)
 		if err != nil {
 			return err
 		}
-		return follow(ctx, durables, consumer.Batch, 0, func(messages []jetstream.Msg) error {
-			guarded.handle(ctx, messages)
+		return follow(ctx, consumers, consumer.Batch, 0, func(messages []jetstream.Msg) error {
+			guarded(ctx, messages)
 			return nil
 		})
 	})
@@ -82,14 +97,22 @@ func (b *Bus) durables(ctx context.Context, consumer Consumer) ([]jetstream.Cons
 		durables = append(durables, durable)
 		redriven = append(redriven, subject.Redrive(consumer.Stream, name))
 	}
+	again, err := b.redriven(ctx, consumer, redriven...)
+	if err != nil {
+		return nil, err
+	}
+	return append(durables, again), nil
+}
+
+func (b *Bus) redriven(ctx context.Context, consumer Consumer, subjects ...string) (jetstream.Consumer, error) {
 	again, err := b.JS.CreateOrUpdateConsumer(ctx, subject.StreamRedrives, jetstream.ConsumerConfig{
-		Durable: consumer.Stream + "-" + consumer.Durable, FilterSubjects: redriven, AckPolicy: jetstream.AckExplicitPolicy,
+		Durable: consumer.Stream + "-" + consumer.Durable, FilterSubjects: subjects, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: consumer.AckWait, MaxAckPending: consumer.MaxAckPending, MaxDeliver: -1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create consumer of redriven messages: %w", err)
 	}
-	return append(durables, redrives{Consumer: again, log: b.log}), nil
+	return redrives{Consumer: again, log: b.log}, nil
 }
 
 // follow hands on the consumers' messages in batches until ctx ends, the handler fails or the subscription is beyond repair. A

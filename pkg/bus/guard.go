@@ -31,6 +31,12 @@ type guard struct {
 	panics map[string]int
 }
 
+// Guard gives a handler like handle that does not panic: it finds out with which messages handle panics, and has them delivered again, or
+// moves them to DEAD_LETTERS when that goes on. It is for one call at a time, as handle is.
+func (b *Bus) Guard(handle func(ctx context.Context, messages []jetstream.Msg)) func(ctx context.Context, messages []jetstream.Msg) {
+	return (&guard{bus: b, log: b.log, inner: handle, panics: make(map[string]int)}).handle
+}
+
 // handle finds out with which messages of a batch the handler panics, by giving them to it one by one. Those that it had dealt with
 // before it panicked come to it a second time, as after a lost acknowledgement.
 func (g *guard) handle(ctx context.Context, messages []jetstream.Msg) {

@@ -97,11 +97,13 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 	delays := file(subject.StreamDelays, "Wake-up calls and starts, for later and due", jetstream.WorkQueuePolicy, 0,
 		subject.AllDelays, subject.AllDue)
 	delays.AllowMsgSchedules, delays.AllowRollup = true, true
+	runs := file(subject.StreamRuns, "Requests to run a recipe", jetstream.WorkQueuePolicy, 0, subject.AllRuns)
+	runs.AllowDirect = true
 	return []jetstream.StreamConfig{
 		journal,
 		delays,
 		file(subject.StreamSignals, "Events for executions that wait", jetstream.WorkQueuePolicy, 0, subject.AllSignals),
-		file(subject.StreamRuns, "Requests to run a recipe", jetstream.WorkQueuePolicy, 0, subject.AllRuns),
+		runs,
 		file(subject.StreamActivity, "What people and services did", jetstream.LimitsPolicy, activityRetention,
 			subject.AllActivity, subject.AllRejected),
 		file(subject.StreamDeadLetters, "Messages that cannot be processed", jetstream.LimitsPolicy, deadLetterRetention,

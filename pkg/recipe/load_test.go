@@ -38,6 +38,7 @@ spec:
   input: {type: object, properties: {q: {type: string}}}
   output: {type: object}
   timeout: 2m
+  concurrency: 5
   max_credits: "2.00"
   defaults: {timeout: 10s, retry: {max_attempts: 5, initial: 100ms}}
   steps:
@@ -64,6 +65,7 @@ spec:
 	assert.Equal(t, "discovery", r.ID)
 	assert.Equal(t, "Find businesses", r.Description)
 	assert.Equal(t, 2*time.Minute, r.Timeout)
+	assert.Equal(t, 5, r.Concurrency)
 	assert.Equal(t, "0.020001", r.Quote().String())
 	assert.Equal(t, []string{"name", "wanted"}, r.VarsUsed)
 	require.Len(t, r.Steps, 3)
@@ -95,6 +97,7 @@ func TestDefaults(t *testing.T) {
 	r, err := newCompiler(t).Load(document("steps: [{id: a, uses: state.set, with: {x: 1}}]"))
 	require.NoError(t, err)
 	assert.Equal(t, recipe.DefaultTimeout, r.Timeout)
+	assert.Zero(t, r.Concurrency, "no limit")
 	assert.Equal(t, recipe.DefaultStepTimeout, r.Steps[0].Timeout)
 	assert.Equal(t, 3, r.Steps[0].Retry.MaxAttempts)
 	assert.Nil(t, r.Result)
@@ -162,6 +165,9 @@ func TestProblems(t *testing.T) {
 		want []string
 	}{
 		"no steps":               {"steps: []", []string{"5:10 /spec/steps INVALID_VALUE"}},
+		"concurrency of nothing": {"concurrency: 0\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
+		"concurrency too high":   {"concurrency: 1001\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
+		"concurrency in parts":   {"concurrency: 1.5\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
 		"steps missing":          {"timeout: 1m", []string{"5:3 /spec/steps MISSING_FIELD"}},
 		"steps of another type":  {"steps: {a: 1}", []string{"5:10 /spec/steps WRONG_TYPE"}},
 		"a step of another type": {"steps: [1]", []string{"5:11 /spec/steps/0 WRONG_TYPE"}},

@@ -26,6 +26,7 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
 	"github.com/galley-engine/galley/services/ingest/internal/intake"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
+	"github.com/galley-engine/galley/services/ingest/internal/queue"
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
 	"github.com/galley-engine/galley/services/ingest/internal/schedule"
 	"github.com/galley-engine/galley/services/ingest/internal/watch"
@@ -136,6 +137,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	watcher := watch.New(watch.Deps{
 		Pool: writer, Bus: messages, Journal: executions, Recipes: found, Interval: watch.Interval, Clock: now, Log: log,
 	})
+	requests := queue.New(queue.Deps{Bus: messages, Pool: writer, Clock: now, Log: log})
 	api := httpapi.New(httpapi.Deps{
 		Executor: acceptor, Executions: history, Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
 		DeadLetters: deadletter.New(messages, reader, events, now), Bus: messages,
@@ -159,7 +161,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 				return nil
 			}
 			return lifecycle.Run(ctx, events.Run, projection.New(messages, writer, log).Run,
-				intake.New(messages, acceptor, s.deps.AckWait, now, log).Run,
+				intake.New(messages, requests, acceptor, s.deps.AckWait, now, log).Run,
 				intake.NewSignals(messages, controller, s.deps.AckWait, now, log).Run, starter.Run, watcher.Run)
 		},
 	)

@@ -20,7 +20,7 @@ import (
 //
 //nolint:gochecknoglobals // flags
 var (
-	kills  = flag.Int("kills", 4, "processes to kill in each mode")
+	kills  = flag.Int("kills", 5, "processes to kill in each mode")
 	outage = flag.Duration("outage", 5*time.Second, "how long Postgres or NATS stay away")
 	seed   = flag.Uint64("seed", 0, "what decides on victims and moments; 0 for a new one")
 )

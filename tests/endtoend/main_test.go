@@ -70,6 +70,15 @@ func cases() map[string]func(*testing.T, *scene) {
 		"rejected events":                testRejectedEvents,
 		"events of nobody":               testEventsOfNobody,
 		"event and call of the same key": testSameKeyTwoWays,
+		"foreach":                        testForEach,
+		"parallel":                       testParallel,
+		"approval":                       testApproval,
+		"event that is waited for":       testEvent,
+		"cancel":                         testCancel,
+		"resume and rerun":               testResume,
+		"schedule":                       testSchedule,
+		"secret":                         testSecret,
+		"operator":                       testOperator,
 	}
 }
 
@@ -84,7 +93,9 @@ type stage struct {
 func newStage(t *testing.T, mode harness.Mode) *stage {
 	t.Helper()
 	world := newOutside(t)
-	s := &stage{outside: world, installation: harnesstest.Start(t, harness.Config{Mode: mode, AllowedHosts: world.hosts()})}
+	s := &stage{outside: world, installation: harnesstest.Start(t, harness.Config{
+		Mode: mode, AllowedHosts: world.hosts(), LogLevel: "debug", // so that what must not be logged would be
+	})}
 	conn, err := s.installation.Connect()
 	require.NoError(t, err)
 	t.Cleanup(conn.Close)

@@ -2,6 +2,7 @@ package endtoend_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,17 +19,24 @@ type outside struct {
 
 	mu    sync.Mutex
 	calls map[string]int
+	// left counts the callers who went away, doors are those that were opened, met are the meetings that took place or will.
+	left  map[string]int
+	doors map[string]bool
+	met   map[string]chan struct{}
 }
 
 func newOutside(t *testing.T) *outside {
 	t.Helper()
-	o := &outside{calls: map[string]int{}}
+	o := &outside{calls: map[string]int{}, left: map[string]int{}, doors: map[string]bool{}, met: map[string]chan struct{}{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/echo", o.echo)
 	mux.HandleFunc("/huge", huge)
 	mux.HandleFunc("/large", large)
 	mux.HandleFunc("/slow", slow)
 	mux.HandleFunc("/status/{code}", o.status)
+	mux.HandleFunc("/door/{name}", o.door)
+	mux.HandleFunc("/meet/{name}", o.meet)
+	mux.HandleFunc("/secret", o.secret)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	o.url = server.URL
@@ -77,6 +85,61 @@ func (o *outside) status(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write([]byte(`{"ok":true}`))
+}
+
+// door is not found until it is opened.
+func (o *outside) door(w http.ResponseWriter, r *http.Request) {
+	o.record(r)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.doors[r.PathValue("name")] {
+		w.WriteHeader(http.StatusNotFound)
+	}
+}
+
+func (o *outside) open(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.doors[name] = true
+}
+
+// meet answers when there are two callers for one name.
+func (o *outside) meet(_ http.ResponseWriter, r *http.Request) {
+	o.record(r)
+	_, _ = io.Copy(io.Discard, r.Body) // only then is it noticed that the caller goes away
+	o.mu.Lock()
+	other, waits := o.met[r.PathValue("name")]
+	if waits {
+		close(other)
+	} else {
+		other = make(chan struct{})
+		o.met[r.PathValue("name")] = other
+	}
+	o.mu.Unlock()
+	select {
+	case <-other:
+	case <-r.Context().Done():
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.left[r.Header.Get("Idempotency-Key")]++
+	}
+}
+
+func (o *outside) wasLeft(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.left[key] > 0
+}
+
+// secret tells everybody what it was told in confidence.
+func (o *outside) secret(w http.ResponseWriter, r *http.Request) {
+	o.record(r)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Told", r.Header.Get("Authorization"))
+	if r.Header.Get("Authorization") != "Bearer "+confidential {
+		w.WriteHeader(http.StatusForbidden)
+	}
+	_ = json.NewEncoder(w).Encode(map[string]string{"told": r.Header.Get("Authorization")})
 }
 
 // huge sends 50 MB of JSON.

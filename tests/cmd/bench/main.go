@@ -25,6 +25,7 @@ func main() {
 	flag.IntVar(&config.Rounds, "rounds", 3, "rounds over NATS")
 	flag.IntVar(&config.WarmUp, "warm-up", 5_000, "executions over NATS before the first round")
 	flag.IntVar(&config.Customers, "customers", 16, "customers who share the load")
+	flag.IntVar(&config.Flood, "flood", 100_000, "executions that one customer asks for at once while another's single ones are measured; 0 for none")
 	flag.DurationVar(&config.Duration, "duration", 10*time.Second, "time of each measurement over HTTP")
 	callers := flag.String("callers", "1,32,256", "numbers of concurrent callers over HTTP")
 	flag.Parse()
@@ -32,6 +33,9 @@ func main() {
 		var err error
 		if config.Callers, err = numbers(*callers); err != nil {
 			return lifecycle.Usage(fmt.Errorf("-callers: %w", err))
+		}
+		if config.Flood > 0 && config.Customers < bench.MinCustomers {
+			return lifecycle.Usage(fmt.Errorf("-customers: %d are needed with a flood", bench.MinCustomers))
 		}
 		return run(ctx, config)
 	}))

@@ -27,6 +27,8 @@ type Config struct {
 	Customers int
 	// WarmUp and Events are executions: once before, and in each of the Rounds.
 	WarmUp, Events, Rounds int
+	// Flood is how many executions one customer asks for at once while others' single ones are measured; 0 for no such measurement.
+	Flood int
 	// Callers lists the numbers of concurrent callers over HTTP, each measured for Duration.
 	Callers  []int
 	Duration time.Duration
@@ -39,6 +41,8 @@ type Result struct {
 	Settings Settings    `json:"settings"`
 	Events   []EventRun  `json:"events"`
 	HTTP     []CallerRun `json:"http"`
+	// Fairness is nil when it was not measured.
+	Fairness *FairnessRun `json:"fairness,omitempty"`
 }
 
 // Settings are those that the figures depend on.
@@ -119,6 +123,14 @@ func Run(ctx context.Context, config Config) (_ Result, err error) {
 		b.say("NATS, round %d of %d: %.0f executions/s", n+1, config.Rounds, round.PerSecond)
 		result.Events = append(result.Events, round)
 	}
+	if config.Flood > 0 {
+		round, err := b.fairness(ctx)
+		if err != nil {
+			return result, fmt.Errorf("behind %d executions: %w", config.Flood, err)
+		}
+		b.say("Behind %d executions of another customer: %.0f executions/s", config.Flood, round.PerSecond)
+		result.Fairness = &round
+	}
 	for _, callers := range config.Callers {
 		round, err := b.callers(ctx, callers)
 		if err != nil {
@@ -190,7 +202,7 @@ func (b *bench) events(ctx context.Context, n int) (EventRun, error) {
 		return EventRun{}, err
 	}
 	begin := time.Now()
-	if err := b.publish(ctx, n); err != nil {
+	if err := b.publish(ctx, n, func(k int) string { return customer(k % b.Customers) }); err != nil {
 		return EventRun{}, err
 	}
 	published := time.Since(begin)
@@ -208,7 +220,7 @@ func (b *bench) events(ctx context.Context, n int) (EventRun, error) {
 	}, nil
 }
 
-func (b *bench) publish(ctx context.Context, n int) error {
+func (b *bench) publish(ctx context.Context, n int, by func(k int) string) error {
 	futures := make([]jetstream.PubAckFuture, 0, n)
 	for k := range n {
 		data, err := json.Marshal(event.RunRequest{
@@ -217,7 +229,7 @@ func (b *bench) publish(ctx context.Context, n int) error {
 		if err != nil {
 			return fmt.Errorf("encode run request: %w", err)
 		}
-		future, err := b.js.PublishAsync(subject.RunRequest(customer(k%b.Customers)), data, jetstream.WithStallWait(stallWait))
+		future, err := b.js.PublishAsync(subject.RunRequest(by(k)), data, jetstream.WithStallWait(stallWait))
 		if err != nil {
 			return fmt.Errorf("publish run request: %w", err)
 		}

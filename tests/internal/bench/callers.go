@@ -49,12 +49,9 @@ func (b *bench) callers(ctx context.Context, n int) (CallerRun, error) {
 		return CallerRun{}, err
 	}
 	slices.Sort(latencies)
-	at := func(share float64) float64 {
-		return milliseconds(latencies[min(len(latencies)-1, int(share*float64(len(latencies))))])
-	}
 	return CallerRun{
 		Callers: n, Executions: len(latencies), PerSecond: float64(len(latencies)) / took.Seconds(),
-		P50: at(0.5), P90: at(0.9), P99: at(0.99), Max: at(1), CPU: after.minus(used).per(len(latencies)),
+		P50: at(latencies, 0.5), P90: at(latencies, 0.9), P99: at(latencies, 0.99), Max: at(latencies, 1), CPU: after.minus(used).per(len(latencies)),
 	}, nil
 }
 

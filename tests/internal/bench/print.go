@@ -35,5 +35,15 @@ func (r *Result) Print(out io.Writer) error {
 		fmt.Fprintf(table, "%d callers\t%d\t%.0f\t%.2f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\t\n", h.Callers, h.Executions, h.PerSecond,
 			h.P50, h.P90, h.P99, h.Max, h.CPU.Galley, h.CPU.Postgres, h.CPU.Bench)
 	}
+	if err := table.Flush(); err != nil || r.Fairness == nil {
+		return err
+	}
+	f := r.Fairness
+	fmt.Fprintf(out, "\none customer asks for %d executions at once (%.0f executions/s, µs: %.0f galley, %.0f Postgres, %.0f bench)\n", f.Flood,
+		f.PerSecond, f.CPU.Galley, f.CPU.Postgres, f.CPU.Bench)
+	fmt.Fprintln(table, "another's single ones\texecutions\tp50 ms\tp99 ms\tmax ms\tstill waiting\t")
+	for _, s := range f.Singles {
+		fmt.Fprintf(table, "%s\t%d\t%.2f\t%.2f\t%.2f\t%d\t\n", s.Way, s.Executions, s.P50, s.P99, s.Max, s.Waiting)
+	}
 	return table.Flush()
 }

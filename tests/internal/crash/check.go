@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -243,6 +244,44 @@ func compareCharges(journal inspect.Journal) []Violation {
 		}
 		if quoted, charged := accepted.Header.Get(event.HeaderCredits), completed.Header.Get(event.HeaderCredits); quoted != charged {
 			violations = append(violations, Violation{fmt.Errorf("quoted %s, charged %s", quoted, charged), execution})
+		}
+	}
+	return violations
+}
+
+// compareLimits checks that no more executions of a recipe were under way at once, for each customer, than may be: an execution is so
+// from its first call until it has ended.
+func compareLimits(recipe string, limit int, calls map[string][]time.Time, journal inspect.Journal) []Violation {
+	first := map[string]time.Time{}
+	for key, times := range calls {
+		id, _, _ := strings.Cut(key, "/")
+		if earlier, known := first[id]; !known || times[0].Before(earlier) {
+			first[id] = times[0]
+		}
+	}
+	type change struct {
+		at time.Time
+		by int
+		of *inspect.Execution
+	}
+	changes := map[string][]change{}
+	for id, execution := range journal {
+		completed, began := execution.Last(event.Completed), first[id]
+		if completed == nil || began.IsZero() || completed.Header.Get(event.HeaderSubject) != recipe {
+			continue
+		}
+		changes[execution.Customer] = append(changes[execution.Customer], change{began, 1, execution}, change{completed.Stored, -1, execution})
+	}
+	var violations []Violation
+	for _, list := range changes {
+		slices.SortFunc(list, func(a, b change) int { return a.at.Compare(b.at) })
+		underWay := 0
+		for _, each := range list {
+			if underWay += each.by; underWay > limit && each.by > 0 {
+				violations = append(violations, Violation{
+					fmt.Errorf("%d executions of %s are under way at %s, %d may be", underWay, recipe, each.at.Format(clockFormat), limit), each.of,
+				})
+			}
 		}
 	}
 	return violations

@@ -308,6 +308,7 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 		found(Violation{Err: fmt.Errorf("%d calls without an idempotency key", keyless)})
 	}
 	found(compareCalls(calls, journal)...)
+	found(compareLimits(manyRecipe, manyLimit, calls, journal)...)
 	for _, times := range calls {
 		s.report.Doubled += len(times) - 1
 	}

@@ -83,12 +83,19 @@ spec:
     - {id: c, uses: state.set, checkpoint: true, with: {done: true}}
 `
 
-// many calls for each of a list, eight times, with an endpoint that fails at first, and in branches at the same time.
+const (
+	manyRecipe = agentID + "/many/1"
+	manyLimit  = 2
+)
+
+// many calls for each of a list, eight times, with an endpoint that fails at first, and in branches at the same time. No more than
+// manyLimit of a customer's may be under way at once.
 const many = `
 apiVersion: galley/v1
 kind: Recipe
 metadata: {agent: crash-test, id: many}
 spec:
+  concurrency: 2
   input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
   defaults: {retry: {max_attempts: 5, initial: 20ms, max: 50ms, multiplier: 2, jitter: true}}
   steps:

@@ -1,10 +1,12 @@
 package harness
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -341,6 +343,29 @@ func (i *Installation) Log(name string) string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+// Files lists the files of the installation that hold a text: what galley, NATS and Postgres store, and the logs.
+func (i *Installation) Files(text string) ([]string, error) {
+	root, err := os.OpenRoot(i.dir)
+	if err != nil {
+		return nil, fmt.Errorf("search %s: %w", i.dir, err)
+	}
+	defer root.Close() //nolint:errcheck // only read from
+	var found []string
+	err = fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return nil //nolint:nilerr // files come and go in a directory that is in use
+		}
+		if content, err := fs.ReadFile(root.FS(), path); err == nil && bytes.Contains(content, []byte(text)) {
+			found = append(found, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("search %s: %w", i.dir, err)
+	}
+	return found, nil
 }
 
 // Logs is the end of every program's log, for error messages.

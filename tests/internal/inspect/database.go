@@ -145,9 +145,15 @@ func (j Journal) ledger(ctx context.Context, conn *pgx.Conn) ([]error, error) {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
 	for id, execution := range j {
+		got := entries[id]
 		var debited, charged int64
 		if funded := execution.Last(event.Funded); funded != nil {
 			if debited, err = funded.credits(); err != nil {
+				return nil, err
+			}
+		} else if accepted := execution.Last(event.Accepted); accepted != nil && got.debits == 1 {
+			// It was cancelled between its debit and the event that would have told of it.
+			if debited, err = accepted.credits(); err != nil {
 				return nil, err
 			}
 		}
@@ -156,7 +162,6 @@ func (j Journal) ledger(ctx context.Context, conn *pgx.Conn) ([]error, error) {
 				return nil, err
 			}
 		}
-		got := entries[id]
 		if got.debits > 1 || got.refunds > 1 || got.debited != -debited || got.refunded != debited-charged {
 			problems = append(problems, fmt.Errorf("execution %s: debited %d, charged %d; the ledger has %d debits of %d and %d refunds of %d",
 				id, debited, charged, got.debits, got.debited, got.refunds, got.refunded))

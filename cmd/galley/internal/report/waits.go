@@ -34,6 +34,8 @@ func awaited(wait *event.Wait) (kind, name string) {
 		return "approval", printable(wait.Approval)
 	case wait.Execution != "":
 		return "execution", wait.Execution
+	case wait.Slot != "":
+		return "slot", string(wait.Slot)
 	case wait.Attempts > 0:
 		return "attempt", strconv.Itoa(wait.Attempts + 1)
 	}

@@ -542,3 +542,27 @@ func TestExecutionsRunExecutionsOnlySoDeep(t *testing.T) {
 	_, err = e.Run(t.Context(), x, e.Begin(x), &notes{})
 	require.ErrorIs(t, err, w.refuse, "an execution does not fail because ingest is away")
 }
+
+// TestAChildIsKnownAtOnce: whoever cancels the execution has to find it, also while another branch is busy.
+func TestAChildIsKnownAtOnce(t *testing.T) {
+	t.Parallel()
+	w := &world{children: map[string]string{}}
+	known := make(chan struct{})
+	var once sync.Once
+	e := engineIn(w, call(func(context.Context, *component.Call) (component.Result, error) {
+		<-known
+		return component.Result{}, nil
+	}))
+	x := execution(t, `
+  steps:
+    - parallel:
+        - {id: a, uses: action.http, with: {url: "https://x"}}
+        - {id: b, uses: recipe.run, with: {agent: a, recipe: r}}`)
+	journal := &tap{notes: &notes{}, seen: func(c *event.Checkpoint) {
+		if len(c.Waits) == 1 && c.Waits[0].Execution == "child of e1/b" {
+			once.Do(func() { close(known) })
+		}
+	}}
+	_, err := e.Run(t.Context(), x, e.Begin(x), journal)
+	require.ErrorIs(t, err, engine.ErrParked)
+}

@@ -168,6 +168,14 @@ func (r *run) checkpoint(ctx context.Context) error {
 	return r.append(func(data []byte) error { return r.journal.Checkpoint(ctx, number, data) })
 }
 
+// note makes durable what is waited for.
+func (r *run) note(ctx context.Context) error {
+	r.mu.Lock()
+	r.writer.changes++
+	r.mu.Unlock()
+	return r.checkpoint(ctx)
+}
+
 // append writes the progress as it is now. It is called with mu held, and lets go of it meanwhile.
 func (r *run) append(store func(data []byte) error) error {
 	r.progress.Waits = r.strands.waits()

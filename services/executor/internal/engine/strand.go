@@ -48,6 +48,8 @@ type waiter struct {
 	event.Wait
 	// ready tells whether what the strand waits for has come; nil when that is the time alone.
 	ready func(ctx context.Context) (bool, error)
+	// begun tells that something was begun that whoever ends the execution has to know of.
+	begun bool
 }
 
 // strands are the strands of an execution: how many are busy, and what the others wait for.
@@ -178,6 +180,13 @@ func (s *strands) add(n int) {
 	s.parkIfIdle()
 }
 
+// others tells whether another strand is busy, so that the execution is not parked at once.
+func (s *strands) others() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy > 1
+}
+
 // parkIfIdle puts the execution down when nothing is left but to wait, and for long. mu is held.
 func (s *strands) parkIfIdle() {
 	if s.busy > 0 || s.parked || len(s.waiters) == 0 || s.halt.Err() != nil {
@@ -235,6 +244,11 @@ func (s *strands) await(ctx context.Context, w *waiter) (bool, error) {
 			s.waiters = slices.DeleteFunc(s.waiters, func(other *waiter) bool { return other == w })
 		}
 	}()
+	if w.begun && s.others() {
+		if err := s.run.note(ctx); err != nil {
+			return false, err
+		}
+	}
 	timer := time.NewTimer(w.Until.Sub(s.run.clock()))
 	defer timer.Stop()
 	for {

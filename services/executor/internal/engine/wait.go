@@ -127,7 +127,9 @@ func decided(value any) (any, error) {
 // runChild has another recipe run and waits for its end.
 func (r *run) runChild(ctx context.Context, t *turn, fields map[string]any, earlier *event.Wait) (any, error) {
 	w := t.wait(t.began.Add(t.step.Timeout))
-	if w.Execution = earlier.Execution; w.Execution == "" {
+	w.Execution = earlier.Execution
+	begun := w.Execution == ""
+	if begun {
 		child, err := r.child(t, fields)
 		if err != nil {
 			return nil, err
@@ -141,7 +143,7 @@ func (r *run) runChild(ctx context.Context, t *turn, fields map[string]any, earl
 	}
 	id := subject.Execution{Customer: r.execution.CustomerID, ID: w.Execution}
 	var data []byte
-	ended, err := r.strands.await(ctx, &waiter{Wait: w, ready: func(ctx context.Context) (ended bool, err error) {
+	ended, err := r.strands.await(ctx, &waiter{Wait: w, begun: begun, ready: func(ctx context.Context) (ended bool, err error) {
 		data, ended, err = r.outside.ChildResponse(ctx, id)
 		return ended, err
 	}})

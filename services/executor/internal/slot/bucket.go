@@ -36,7 +36,7 @@ func (s *Slots) swap(ctx context.Context, customer string, edit func(*table) []s
 			if bytes.Equal(before, after) {
 				return found, granted, nil
 			}
-			_, err = s.bus.JS.Publish(ctx, key(customer), after, jetstream.WithExpectLastSequencePerSubject(revision))
+			err = s.write(ctx, customer, revision, after)
 			if isConflict(err) && conflicts < maxConflicts {
 				conflicts++
 				continue
@@ -49,6 +49,13 @@ func (s *Slots) swap(ctx context.Context, customer string, edit func(*table) []s
 			return table{}, granted, failure(customer, err)
 		}
 	}
+}
+
+func (s *Slots) write(ctx context.Context, customer string, revision uint64, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	_, err := s.bus.JS.Publish(ctx, key(customer), data, jetstream.WithExpectLastSequencePerSubject(revision))
+	return err
 }
 
 func isConflict(err error) bool {
@@ -65,7 +72,7 @@ func (s *Slots) read(ctx context.Context, customer string) (found table, revisio
 	if err != nil {
 		return table{}, 0, failure(customer, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
 	message, err := s.bus.Conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+subject.BucketSlots, request)
 	if err != nil {

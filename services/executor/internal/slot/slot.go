@@ -25,8 +25,10 @@ import (
 )
 
 const (
-	// patience bounds one change of a table.
+	// patience bounds one change of a table, tryTime each try: a server that is started again does not answer what the one before it was
+	// asked.
 	patience = 5 * time.Second
+	tryTime  = time.Second
 	// lookPause spaces the looks at the journals of those that hold slots, maxLooks bounds each.
 	lookPause = time.Second
 	maxLooks  = 64

@@ -101,7 +101,7 @@ func TestProcessesThatCollide(t *testing.T) {
 		failures := make(chan string, 100)
 		for i := range rapid.IntRange(1, 12).Draw(rt, "executions") {
 			recipe := rapid.SampledFrom([]string{"a.r", "a.s"}).Draw(rt, "recipe")
-			claim := claimOf(uint64(i), recipe, most[ofCustomer], most[recipe]) //nolint:gosec // small
+			claim := claimOf(uint64(i), recipe, most[ofCustomer], most[recipe])
 			claim.Execution.Customer = customer
 			slots := processes[rapid.IntRange(0, 2).Draw(rt, "process")]
 			other := processes[rapid.IntRange(0, 2).Draw(rt, "process that takes over")]

@@ -44,7 +44,9 @@ func (l *live) enter(ctx context.Context, execution *engine.Execution) (_ contex
 	return ctx, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		delete(l.executions, execution.ExecutionID)
+		if l.executions[execution.ExecutionID].news == &execution.News { // else this process has it again already
+			delete(l.executions, execution.ExecutionID)
+		}
 		end(nil)
 	}
 }

@@ -82,9 +82,8 @@ func (p *processor) process(ctx context.Context, g given, held func() error) (ve
 		if checkpoint, err = s.takeOver(ctx, execution); err != nil {
 			if hasEnded(err) && s.damage == nil { // its worker may have died before it gave the slots back
 				execution.Recipe, _ = s.recipes.Recipe(ctx, recipeOf(execution))
-				s.leaveSlots(execution, err)
 			}
-			return s.conclude(err)
+			return s.settle(execution, err)
 		}
 	}
 	ctx, leave := p.live.enter(ctx, execution)
@@ -93,14 +92,23 @@ func (p *processor) process(ctx context.Context, g given, held func() error) (ve
 	if err == nil {
 		err = s.complete(ctx, completion)
 	}
-	s.leaveSlots(execution, err)
+	return s.settle(execution, err)
+}
+
+// settle gives the verdict when this worker is through with the execution, which has ended unless there is an error.
+func (s *session) settle(execution *engine.Execution, err error) (outcome verdict, reason error) {
 	switch {
 	case err != nil:
-		return s.conclude(err)
+		outcome, reason = s.conclude(err)
 	case s.damage != nil:
-		return dead, s.damage
+		outcome, reason = dead, s.damage
+	default:
+		outcome = done
 	}
-	return done, nil
+	if failed := s.leaveSlots(execution, err); failed != nil && outcome == done {
+		return later, failed
+	}
+	return outcome, reason
 }
 
 // decode reads the request. Damaged data was paid for all the same, so what the headers tell is enough to end the execution.

@@ -61,6 +61,9 @@ func (s *session) Checkpoint(ctx context.Context, number int, checkpoint []byte)
 func (s *session) Park(
 	ctx context.Context, checkpoint []byte, wake time.Time, news func(ctx context.Context) (bool, error),
 ) error {
+	if err := s.held(); err != nil {
+		return err // the call that there is belongs to whoever has the execution now
+	}
 	never := func(error) bool { return false }
 	call := func() error { return s.delays.Delay(ctx, s.execution.Delay(), s.execution.Due(), wake) }
 	if err := insist(ctx, call, never); err != nil {

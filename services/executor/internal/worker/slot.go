@@ -105,18 +105,13 @@ func pause(place int) time.Duration {
 	return longest*3/4 + rand.N(longest/4) //nolint:gosec // nobody gains by guessing the jitter
 }
 
-// leaveSlots gives the slots of an execution back when it has ended, as the error that stopped this worker tells. If that fails they are
-// found when somebody needs them.
-func (s *session) leaveSlots(execution *engine.Execution, reason error) {
-	if !hasEnded(reason) {
-		return
+// leaveSlots gives the slots of an execution back when it has ended, as the error that stopped this worker tells. If that fails the delivery
+// is made again; and slots that are held by nobody are found when somebody needs them.
+func (s *session) leaveSlots(execution *engine.Execution, reason error) error {
+	if !hasEnded(reason) || maxCustomer(execution) == 0 && maxRecipe(execution) == 0 {
+		return nil
 	}
-	if maxCustomer(execution) == 0 && maxRecipe(execution) == 0 {
-		return
-	}
-	if err := s.slots.Release(s.execution); err != nil {
-		s.log.Warn().Err(err).Str("execution", s.execution.ID).Msg("slots not given back")
-	}
+	return s.slots.Release(s.execution)
 }
 
 func hasEnded(reason error) bool {

@@ -160,7 +160,7 @@ func (a *Acceptor) prepare(ctx context.Context, command *Command) (prepared, err
 	now := a.clock()
 	request := event.Request{
 		ExecutionID: id, CustomerID: command.Customer, AgentID: command.Agent, RecipeID: command.Recipe,
-		RecipeVersion: pinned.Version, Input: command.Input, Vars: pinned.Vars, Quoted: pinned.Recipe.Quote(),
+		RecipeVersion: pinned.Version, Input: command.Input, Vars: pinned.Vars, MaxConcurrency: pinned.MaxConcurrency, Quoted: pinned.Recipe.Quote(),
 		Actor: command.Actor, AcceptedAt: now, Deadline: now.Add(bus.MaxExecution), Origin: command.Origin, Parent: command.Parent,
 	}
 	data, err := json.Marshal(request)

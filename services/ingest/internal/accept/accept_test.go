@@ -82,7 +82,7 @@ func setUp(t *testing.T) *fixture {
 	ended := make(chan error, 1)
 	go func() { ended <- inbox.Run(ctx) }()
 	t.Cleanup(func() { cancel(); require.NoError(t, <-ended) })
-	f.Acceptor = accept.New(shelf{&catalogue.Pinned{Recipe: compiled, Version: 3}}, f.past, messages, f.journal, inbox, f.clock.Now)
+	f.Acceptor = accept.New(shelf{&catalogue.Pinned{Recipe: compiled, Version: 3, MaxConcurrency: 7}}, f.past, messages, f.journal, inbox, f.clock.Now)
 	return f
 }
 
@@ -133,6 +133,7 @@ func TestExecutePinsWhatCouldChange(t *testing.T) {
 	require.NoError(t, json.Unmarshal(record.Data, &request))
 	require.Equal(t, 3, request.RecipeVersion)
 	require.Equal(t, "0.25", request.Quoted.String())
+	require.Equal(t, 7, request.MaxConcurrency)
 	require.JSONEq(t, `{"litres": 2}`, string(request.Input))
 	require.Equal(t, request.AcceptedAt.Add(bus.MaxExecution), request.Deadline)
 	require.Equal(t, "250000", record.Header.Get(event.HeaderCredits))

@@ -32,18 +32,18 @@ import (
 // How long other processes may go on with what was changed, when they missed the news of it. In the process that changes
 // something, and normally in all others, the change is seen at once.
 const (
-	keyTTL     = 5 * time.Second
-	latestTTL  = 2 * time.Second
-	varsTTL    = 2 * time.Second
-	versionTTL = time.Hour // a version never changes
+	keyTTL      = 5 * time.Second
+	latestTTL   = 2 * time.Second
+	settingsTTL = 2 * time.Second
+	versionTTL  = time.Hour // a version never changes
 )
 
 // How many entries are kept in memory.
 const (
-	keyLimit     = 10_000
-	latestLimit  = 10_000
-	varsLimit    = 1000
-	versionLimit = 1000
+	keyLimit      = 10_000
+	latestLimit   = 10_000
+	settingsLimit = 1000
+	versionLimit  = 1000
 )
 
 // Catalogue reads and changes the catalogue.
@@ -61,7 +61,7 @@ type Catalogue struct {
 	keys     *cache[Identity]
 	latest   *cache[int]
 	versions *cache[*recipe.Recipe]
-	vars     *cache[map[string]any]
+	settings *cache[settings]
 }
 
 // Deps is what a Catalogue is given.
@@ -88,7 +88,7 @@ func New(deps Deps) (*Catalogue, error) {
 		keys:     newCache[Identity](keyTTL, keyLimit, deps.Clock),
 		latest:   newCache[int](latestTTL, latestLimit, deps.Clock),
 		versions: newCache[*recipe.Recipe](versionTTL, versionLimit, deps.Clock),
-		vars:     newCache[map[string]any](varsTTL, varsLimit, deps.Clock),
+		settings: newCache[settings](settingsTTL, settingsLimit, deps.Clock),
 	}, nil
 }
 
@@ -128,7 +128,7 @@ func (c *Catalogue) Run(ctx context.Context) error {
 func (c *Catalogue) forget(customer, resource string) {
 	switch resource {
 	case resourceCustomer:
-		c.vars.forget(func(key string, _ map[string]any) bool { return key == customer })
+		c.settings.forget(func(key string, _ settings) bool { return key == customer })
 	case resourceKey:
 		c.keys.forget(func(_ string, identity Identity) bool { return identity.Customer == customer })
 	case resourceRecipe:

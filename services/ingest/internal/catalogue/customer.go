@@ -3,7 +3,6 @@ package catalogue
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -127,23 +126,6 @@ func (c *Catalogue) SetVars(ctx context.Context, customer string, vars json.RawM
 	return nil
 }
 
-// readVars reads a customer's settings.
-func (c *Catalogue) readVars(ctx context.Context, customer string) (map[string]any, error) {
-	var vars map[string]any
-	err := postgres.Query(ctx, c.pool, customer, func(batch *pgx.Batch) {
-		batch.Queue(`SELECT vars FROM ingest.customers WHERE customer_id = $1`, customer).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&vars)
-		})
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, notFound("there is no customer %q", customer)
-	}
-	if err != nil {
-		return nil, failure("read vars", err)
-	}
-	return vars, nil
-}
-
 func varNames(vars json.RawMessage) []string {
 	var names map[string]json.RawMessage
 	_ = json.Unmarshal(vars, &names) // validated before
@@ -166,10 +148,6 @@ func (c *Catalogue) record(
 
 // RequireCustomer is NOT_FOUND when there is no such customer.
 func (c *Catalogue) RequireCustomer(ctx context.Context, customer string) error {
-	_, err := c.varsOf(ctx, customer)
+	_, err := c.settingsOf(ctx, customer)
 	return err
-}
-
-func (c *Catalogue) varsOf(ctx context.Context, customer string) (map[string]any, error) {
-	return c.vars.get(ctx, customer, func(ctx context.Context) (map[string]any, error) { return c.readVars(ctx, customer) })
 }

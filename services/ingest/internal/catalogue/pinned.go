@@ -8,4 +8,6 @@ type Pinned struct {
 	Version int
 	// Vars are those of the customer's settings that the recipe reads.
 	Vars map[string]any
+	// MaxConcurrency is the customer's limit of executions under way at the same time, 0 for none.
+	MaxConcurrency int
 }

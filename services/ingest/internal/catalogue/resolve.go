@@ -36,17 +36,17 @@ func (c *Catalogue) Resolve(ctx context.Context, customer, agent, id string, ver
 	if err != nil {
 		return nil, err
 	}
-	pinned := &Pinned{Recipe: compiled, Version: version}
-	if len(compiled.VarsUsed) == 0 {
-		return pinned, nil
-	}
-	all, err := c.varsOf(ctx, customer)
+	set, err := c.settingsOf(ctx, customer)
 	if err != nil {
 		return nil, err
 	}
+	pinned := &Pinned{Recipe: compiled, Version: version, MaxConcurrency: set.maxConcurrency}
+	if len(compiled.VarsUsed) == 0 {
+		return pinned, nil
+	}
 	pinned.Vars = make(map[string]any, len(compiled.VarsUsed))
 	for _, used := range compiled.VarsUsed {
-		if value, found := all[used]; found {
+		if value, found := set.vars[used]; found {
 			pinned.Vars[used] = value
 		}
 	}

@@ -153,6 +153,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerRecipes(routes)
 	a.registerAgents(routes)
 	a.registerCustomers(routes)
+	a.registerLimits(routes)
 	a.registerCredits(routes)
 	a.registerAudit(routes)
 	a.registerSecrets(routes)

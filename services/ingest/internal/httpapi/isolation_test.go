@@ -60,14 +60,16 @@ func routes() map[string]route {
 			method: "PUT", path: "/api/v1/schedules/nightly?customer_id=%s",
 			body: `{"agent_id":"cook","recipe_id":"soup","cron":"@daily"}`,
 		},
-		"delete-schedule":     {method: "DELETE", path: "/api/v1/schedules/old?customer_id=%s"}, // it works once for each customer
-		"pause-schedule":      {method: "POST", path: "/api/v1/schedules/nightly/pause?customer_id=%s"},
-		"resume-schedule":     {method: "POST", path: "/api/v1/schedules/nightly/resume?customer_id=%s"},
-		"list-dead-letters":   {method: "GET", path: "/api/v1/dead-letters", operator: true},
-		"get-dead-letter":     {method: "GET", path: "/api/v1/dead-letters/1", operator: true},
-		"redrive-dead-letter": {method: "POST", path: "/api/v1/dead-letters/2/redrive", operator: true},
-		"discard-dead-letter": {method: "DELETE", path: "/api/v1/dead-letters/3", operator: true},
-		"set-vars":            {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
+		"delete-schedule":       {method: "DELETE", path: "/api/v1/schedules/old?customer_id=%s"}, // it works once for each customer
+		"pause-schedule":        {method: "POST", path: "/api/v1/schedules/nightly/pause?customer_id=%s"},
+		"resume-schedule":       {method: "POST", path: "/api/v1/schedules/nightly/resume?customer_id=%s"},
+		"list-dead-letters":     {method: "GET", path: "/api/v1/dead-letters", operator: true},
+		"get-dead-letter":       {method: "GET", path: "/api/v1/dead-letters/1", operator: true},
+		"redrive-dead-letter":   {method: "POST", path: "/api/v1/dead-letters/2/redrive", operator: true},
+		"discard-dead-letter":   {method: "DELETE", path: "/api/v1/dead-letters/3", operator: true},
+		"list-stuck-executions": {method: "GET", path: "/api/v1/executions/stuck", operator: true},
+		"set-limits":            {method: "PUT", path: "/api/v1/customers/%s/limits", body: `{"max_concurrency":5}`, operator: true},
+		"set-vars":              {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
 	}
 }
 

@@ -18,10 +18,12 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/queue"
 )
 
 const (
@@ -32,20 +34,28 @@ const (
 // Intake consumes run requests.
 type Intake struct {
 	desk
+	requests *queue.Queue
 	acceptor *accept.Acceptor
 	ackWait  time.Duration
 }
 
-// New makes an Intake.
-func New(messages *bus.Bus, acceptor *accept.Acceptor, ackWait time.Duration, now clock.Clock, log zerolog.Logger) *Intake {
-	return &Intake{desk: desk{bus: messages, clock: now, log: log}, acceptor: acceptor, ackWait: ackWait}
+// New makes an Intake of the requests whose turn it is.
+func New(
+	messages *bus.Bus, requests *queue.Queue, acceptor *accept.Acceptor, ackWait time.Duration, now clock.Clock, log zerolog.Logger,
+) *Intake {
+	return &Intake{desk: desk{bus: messages, clock: now, log: log}, requests: requests, acceptor: acceptor, ackWait: ackWait}
 }
 
 // Run consumes until ctx ends.
 func (i *Intake) Run(ctx context.Context) error {
-	return i.bus.Consume(ctx, bus.Consumer{
-		Stream: subject.StreamRuns, Durable: "ingest", AckWait: i.ackWait, MaxAckPending: maxAckPending, Batch: batch,
-	}, i.handle)
+	return lifecycle.Run(ctx,
+		func(ctx context.Context) error { return i.requests.Run(ctx, i.handle) },
+		func(ctx context.Context) error {
+			return i.bus.ConsumeRedriven(ctx, bus.Consumer{
+				Stream: subject.StreamRuns, Durable: queue.Name, AckWait: i.ackWait, MaxAckPending: maxAckPending, Batch: batch,
+			}, i.handle)
+		},
+	)
 }
 
 func (i *Intake) handle(ctx context.Context, messages []jetstream.Msg) {

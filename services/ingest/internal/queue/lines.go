@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -208,6 +209,17 @@ func (l *lines) again(failed turn, due time.Time) {
 	delete(failed.line.under, failed.sequence)
 	failed.line.retries = append(failed.line.retries, retry{request: request{sequence: failed.sequence}, due: due})
 	l.retrying[failed.line] = struct{}{}
+}
+
+// wait returns when a request has become ready, after d at the latest.
+func (l *lines) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-l.changed:
+	}
 }
 
 func (l *lines) size() int {

@@ -169,22 +169,20 @@ func (q *Queue) admit(ctx context.Context, waiting *lines, handle func(ctx conte
 	limit := window{pipeline: q.Pipeline, clock: q.Clock}
 	for ctx.Err() == nil {
 		if waiting.size() == 0 {
-			select {
-			case <-ctx.Done():
-			case <-waiting.changed:
-			}
+			waiting.wait(ctx, maxPause)
 			continue
 		}
 		room, err := limit.open(ctx)
 		if err != nil {
 			return err
 		}
-		var turns []turn
-		if room >= minRoom {
-			turns = waiting.take(min(room, batch), q.Clock())
-		}
-		if len(turns) == 0 { // no room, or all that is left is to be tried again later
+		if room < minRoom {
 			lifecycle.Sleep(ctx, pause)
+			continue
+		}
+		turns := waiting.take(min(room, batch), q.Clock())
+		if len(turns) == 0 { // what is left is under way, or to be tried again later
+			waiting.wait(ctx, pause)
 			continue
 		}
 		limit.admit(len(turns))

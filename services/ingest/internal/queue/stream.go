@@ -49,28 +49,17 @@ type stream struct {
 // from reads the messages at the sequence and after it, at most n; none at the end of the stream. It may be answered by a replica that
 // is a little behind.
 func (s *stream) from(ctx context.Context, sequence uint64, n int) ([]stored, error) {
-	inbox := s.conn.NewInbox()
-	answers, err := s.conn.SubscribeSync(inbox)
+	answers, err := s.ask(n+1, directGet{Sequence: sequence, Batch: n, MaxBytes: maxRead})
 	if err != nil {
-		return nil, fmt.Errorf("read run requests: %w", err)
-	}
-	defer func() { _ = answers.Unsubscribe() }()
-	if err := s.ask(inbox, directGet{Sequence: sequence, Batch: n, MaxBytes: maxRead}); err != nil {
 		return nil, err
 	}
+	defer answers.close()
 	found := make([]stored, 0, n)
 	for {
-		message, err := s.next(ctx, answers)
-		if err != nil {
-			return nil, err
+		one, err := answers.next(ctx)
+		if errors.Is(err, errEnd) {
+			return found, nil
 		}
-		if status := message.Header.Get(headerStatus); len(message.Data) == 0 && status != "" {
-			if status == statusEnd || status == statusNotFound {
-				return found, nil
-			}
-			return nil, fmt.Errorf("read run requests: status %s %s", status, message.Header.Get("Description"))
-		}
-		one, err := decodeStored(message)
 		if err != nil {
 			return nil, err
 		}
@@ -80,34 +69,25 @@ func (s *stream) from(ctx context.Context, sequence uint64, n int) ([]stored, er
 
 // at reads the messages at the sequences. Those that are no longer there are missing from the result.
 func (s *stream) at(ctx context.Context, sequences []uint64) (map[uint64]*content, error) {
-	inbox := s.conn.NewInbox()
-	answers, err := s.conn.SubscribeSync(inbox)
-	if err != nil {
-		return nil, fmt.Errorf("read run requests again: %w", err)
-	}
-	defer func() { _ = answers.Unsubscribe() }()
+	requests := make([]directGet, 0, len(sequences))
 	for _, sequence := range sequences {
-		if err := s.ask(inbox, directGet{Sequence: sequence}); err != nil {
-			return nil, err
-		}
+		requests = append(requests, directGet{Sequence: sequence})
 	}
+	answers, err := s.ask(len(sequences), requests...)
+	if err != nil {
+		return nil, err
+	}
+	defer answers.close()
 	found := make(map[uint64]*content, len(sequences))
 	for range sequences {
-		message, err := s.next(ctx, answers)
-		if err != nil {
+		one, err := answers.next(ctx)
+		switch {
+		case errors.Is(err, errEnd):
+		case err != nil:
 			return nil, err
+		default:
+			found[one.sequence] = &one.content
 		}
-		if status := message.Header.Get(headerStatus); len(message.Data) == 0 && status != "" {
-			if status == statusNotFound {
-				continue
-			}
-			return nil, fmt.Errorf("read run requests again: status %s %s", status, message.Header.Get("Description"))
-		}
-		one, err := decodeStored(message)
-		if err != nil {
-			return nil, err
-		}
-		found[one.sequence] = &one.content
 	}
 	return found, s.missing(ctx, sequences, found)
 }
@@ -172,25 +152,61 @@ func (s *stream) leader(ctx context.Context, sequence uint64) (*content, error) 
 	return read, nil
 }
 
-func (s *stream) ask(inbox string, request directGet) error {
-	data, err := json.Marshal(request)
-	if err == nil {
-		err = s.conn.PublishRequest("$JS.API.DIRECT.GET."+subject.StreamRuns, inbox, data)
-	}
-	if err != nil {
-		return fmt.Errorf("ask for run requests: %w", err)
-	}
-	return nil
+// answers are what comes back for direct gets. A channel, because a synchronous subscription would take a message that its publisher
+// gave a header "Status" for a status of the server.
+type answers struct {
+	subscription *nats.Subscription
+	arrived      chan *nats.Msg
 }
 
-func (s *stream) next(ctx context.Context, answers *nats.Subscription) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	message, err := answers.NextMsgWithContext(ctx)
+// ask sends the requests, which are answered by at most n messages.
+func (s *stream) ask(n int, requests ...directGet) (*answers, error) {
+	arrived := make(chan *nats.Msg, n)
+	inbox := s.conn.NewInbox()
+	subscription, err := s.conn.ChanSubscribe(inbox, arrived)
 	if err != nil {
-		return nil, fmt.Errorf("read run requests: %w", err)
+		return nil, fmt.Errorf("ask for run requests: %w", err)
 	}
-	return message, nil
+	asked := &answers{subscription: subscription, arrived: arrived}
+	for _, request := range requests {
+		data, err := json.Marshal(request)
+		if err == nil {
+			err = s.conn.PublishRequest("$JS.API.DIRECT.GET."+subject.StreamRuns, inbox, data)
+		}
+		if err != nil {
+			asked.close()
+			return nil, fmt.Errorf("ask for run requests: %w", err)
+		}
+	}
+	return asked, nil
+}
+
+func (a *answers) close() { _ = a.subscription.Unsubscribe() }
+
+var (
+	errEnd      = errors.New("there is no such message")
+	errNoAnswer = errors.New("the stream of run requests does not answer")
+)
+
+// next gives the next message; errEnd when the server says that there is none or no more.
+func (a *answers) next(ctx context.Context) (stored, error) {
+	timer := time.NewTimer(readTimeout)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return stored{}, ctx.Err()
+	case <-timer.C:
+		return stored{}, errNoAnswer
+	case message := <-a.arrived:
+		if len(message.Header[jetstream.SequenceHeader]) > 0 {
+			return decodeStored(message)
+		}
+		status := message.Header.Get(headerStatus)
+		if status == statusEnd || status == statusNotFound {
+			return stored{}, errEnd
+		}
+		return stored{}, fmt.Errorf("%w: status %s", errNoAnswer, status)
+	}
 }
 
 // decodeStored takes an answer apart. What the server says about the message stands behind what the message says itself, and counts alone.

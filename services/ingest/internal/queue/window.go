@@ -98,11 +98,12 @@ func (w *window) size(depth Depth) int {
 		latency = time.Duration(float64(depth.Under) / w.rate * float64(time.Second))
 	}
 	own := w.since(latency)
-	if latency == slow && depth.Undelivered == 0 {
-		return max(minWindow, int(growth*w.rate*slow.Seconds())) - own
-	}
 	length := min(max(int(w.rate*target.Seconds()), minWindow), maxWindow)
-	return max(length-depth.Under, length/share-own)
+	room := max(length-depth.Under, length/share-own)
+	if latency == slow && depth.Undelivered == 0 {
+		room = max(room, minWindow-own, int(growth*w.rate*slow.Seconds())-own)
+	}
+	return room
 }
 
 // admit counts n requests as admitted.

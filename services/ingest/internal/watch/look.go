@@ -14,8 +14,12 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 )
 
-// childPatience is after how long at most an execution looks by itself whether one that it runs has ended.
-const childPatience = time.Minute
+// childPatience and slotPatience are after how long at most an execution looks by itself whether one that it runs has ended, and whether
+// there is a slot for it.
+const (
+	childPatience = time.Minute
+	slotPatience  = 5 * time.Minute
+)
 
 // look is one look at several executions.
 type look struct {
@@ -95,15 +99,20 @@ func (l *look) wake(ctx context.Context, request *event.Request, last *journal.R
 			wake = at
 		}
 	}
-	if found := l.recipe(ctx, request); found != nil {
-		earlier(checkpoint.StartedAt.Add(found.Timeout))
-	}
+	timed := true
 	for i := range checkpoint.Waits {
 		wait := &checkpoint.Waits[i]
 		earlier(wait.Until)
 		if wait.Execution != "" {
 			earlier(last.Stored.Add(childPatience))
 		}
+		if wait.Slot != "" {
+			timed = false // the time-out of a recipe begins with the slot
+			earlier(last.Stored.Add(slotPatience))
+		}
+	}
+	if found := l.recipe(ctx, request); timed && found != nil {
+		earlier(checkpoint.StartedAt.Add(found.Timeout))
 	}
 	return wake
 }

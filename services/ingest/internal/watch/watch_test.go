@@ -3,6 +3,7 @@ package watch_test
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"testing"
 	"time"
 
@@ -105,12 +106,18 @@ type script struct {
 }
 
 // accept has an execution accepted now, by the journal and in the projection.
-func (f *fixture) accept(t *testing.T, headers ...string) *script {
+func (f *fixture) accept(t *testing.T) *script {
+	t.Helper()
+	return f.acceptWith(t, nil)
+}
+
+// acceptWith adds headers.
+func (f *fixture) acceptWith(t *testing.T, headers map[string]string) *script {
 	t.Helper()
 	s := f.project(t)
 	header := nats.Header{event.HeaderSubject: {"cook/soup/1"}, event.HeaderActor: {"api_key:k"}, event.HeaderCredits: {"900000"}}
-	for i := 0; i < len(headers); i += 2 {
-		header.Set(headers[i], headers[i+1])
+	for name, value := range headers {
+		header.Set(name, value)
 	}
 	return s.append(t, event.Accepted, header, event.Request{
 		ExecutionID: s.execution.ID, CustomerID: s.execution.Customer, AgentID: "cook", RecipeID: "soup", RecipeVersion: 1,
@@ -135,7 +142,7 @@ func (s *script) append(t *testing.T, kind event.Kind, header nats.Header, data 
 	number := ""
 	if kind == event.Started || kind == event.Step || kind == event.Waiting {
 		s.events++
-		number = string(rune('0' + s.events))
+		number = strconv.Itoa(s.events)
 	}
 	result := s.journal.Append(t.Context(), journal.Entry{
 		Execution: s.execution, Kind: kind, Qualifier: number, Expect: s.sequence, Source: "test", Time: s.clock.Now(), Header: header, Data: encoded,
@@ -192,6 +199,13 @@ func TestKinds(t *testing.T) {
 				StartedAt: f.clock.Now(), Waits: []event.Wait{{Step: "pause", Execution: uuid.NewString(), Until: until}},
 			})
 		}, watch.Asleep, 2 * time.Minute},
+		"waits for a slot": {func(t *testing.T, f *fixture) *script {
+			s := f.accept(t).fund(t)
+			until := f.clock.Now().Add(far)
+			return s.append(t, event.Waiting, nats.Header{}, event.Checkpoint{
+				StartedAt: f.clock.Now(), Waits: []event.Wait{{Slot: event.SlotRecipe, Until: until}},
+			})
+		}, watch.Asleep, 6 * time.Minute},
 		"not in the journal": {func(t *testing.T, f *fixture) *script { return f.project(t) }, watch.Lost, time.Minute},
 	}
 	f := setUp(t)
@@ -293,7 +307,7 @@ func TestOverdueIsEnded(t *testing.T) {
 	}
 	reply := subscribe("test.reply")
 	parent := subject.Execution{Customer: "alice", ID: uuid.NewString()}
-	s := f.accept(t, event.HeaderReply, "test.reply", event.HeaderParent, parent.Due()).fund(t).checkpoint(t, event.Step)
+	s := f.acceptWith(t, map[string]string{event.HeaderReply: "test.reply", event.HeaderParent: parent.Due()}).fund(t).checkpoint(t, event.Step)
 	notice, woken := subscribe(s.execution.Notify()), subscribe(parent.Due())
 	f.clock.Advance(bus.MaxExecution + 2*time.Minute)
 	f.run(t)

@@ -1,0 +1,28 @@
+package httpapi_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	key := s.customer(t, "alice")
+	const path = "/api/v1/customers/alice/limits"
+	for body, want := range map[string]string{
+		`{"max_concurrency":5}`:    `{"max_concurrency":5}`,
+		`{"max_concurrency":null}`: `{"max_concurrency":null}`,
+		`{}`:                       `{"max_concurrency":null}`,
+	} {
+		got := s.call(t, operatorKey, "PUT", path, body)
+		require.Equal(t, 200, got.status)
+		require.JSONEq(t, want, string(got.body))
+	}
+	for _, wrong := range []string{`{"max_concurrency":0}`, `{"max_concurrency":1001}`, `{"max_concurrency":1.5}`, `{"max_concurrency":"5"}`} {
+		require.Equal(t, "/max_concurrency", places(s.call(t, operatorKey, "PUT", path, wrong).problem(t)), wrong)
+	}
+	require.Equal(t, 404, s.call(t, operatorKey, "PUT", "/api/v1/customers/nobody/limits", `{}`).status)
+	require.Equal(t, 403, s.call(t, key, "PUT", path, `{}`).status)
+}
