@@ -167,12 +167,12 @@ func (d *decoder) number(n *node, low, high float64) float64 {
 	return n.number
 }
 
-// count sets target when n is there and holds a whole number from low to high.
-func (d *decoder) count(n *node, low, high int, target *int) {
+// count sets target when n is there and holds a whole number from 1 to high.
+func (d *decoder) count(n *node, high int, target *int) {
 	if n == nil {
 		return
 	}
-	value := d.number(n, float64(low), float64(high))
+	value := d.number(n, 1, float64(high))
 	if value != float64(int(value)) {
 		d.report(CodeInvalidValue, n, "must be a whole number")
 	}

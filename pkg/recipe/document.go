@@ -113,7 +113,7 @@ func (d *decoder) spec(doc *document, spec *node) {
 	doc.output = d.optional(spec.field("output"), kindObject)
 	doc.result = spec.field("result")
 	d.duration(spec.field("timeout"), MaxTimeout, &doc.timeout)
-	d.count(spec.field("concurrency"), 1, MaxConcurrency, &doc.concurrency)
+	d.count(spec.field("concurrency"), MaxConcurrency, &doc.concurrency)
 	if doc.maxCreditsAt = spec.field("max_credits"); doc.maxCreditsAt != nil {
 		doc.maxCredits = d.amount(doc.maxCreditsAt)
 	}

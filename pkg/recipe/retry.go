@@ -34,7 +34,7 @@ func (d *decoder) retry(n *node, target *Retry) {
 	if n == nil || !d.object(n, "max_attempts", "initial", "max", "multiplier", "jitter", "on") {
 		return
 	}
-	d.count(n.field("max_attempts"), 1, MaxAttempts, &target.MaxAttempts)
+	d.count(n.field("max_attempts"), MaxAttempts, &target.MaxAttempts)
 	d.duration(n.field("initial"), MaxRetryDelay, &target.Initial)
 	d.duration(n.field("max"), MaxRetryDelay, &target.Max)
 	if f := n.field("multiplier"); f != nil {

@@ -210,8 +210,8 @@ func (r *stepReader) forEach(n *node) *forEachSpec {
 			spec.name = ""
 		}
 	}
-	r.count(n.field("max_items"), 1, MaxItems, &spec.maxItems)
-	r.count(n.field("max_parallel"), 1, MaxParallel, &spec.maxParallel)
+	r.count(n.field("max_items"), MaxItems, &spec.maxItems)
+	r.count(n.field("max_parallel"), MaxParallel, &spec.maxParallel)
 	return spec
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -44,17 +45,15 @@ func TestLeadLooselyGoesOnWithoutPostgresUntilAnotherLeads(t *testing.T) {
 	await(lost, "the loss was not noticed")
 	require.Empty(t, ended, "the work goes on")
 	server.Start(t)
-	// Somebody else takes the lock as soon as it is free, before or after the first one has it again.
-	require.Eventually(t, func() bool {
-		var got bool
-		_, _ = pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712 AND granted`)
-		session, err := pool.Acquire(t.Context())
-		if err != nil {
-			return false
-		}
-		defer session.Release()
-		err = session.QueryRow(t.Context(), `SELECT pg_try_advisory_lock(4712)`).Scan(&got)
-		return err == nil && got
+	other, err := pgx.Connect(t.Context(), server.URL())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, other.Close(context.WithoutCancel(t.Context()))) }()
+	require.Eventually(t, func() (got bool) {
+		_, err := other.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks
+			WHERE locktype = 'advisory' AND objid = 4712 AND granted AND pid <> pg_backend_pid()`)
+		require.NoError(t, err)
+		require.NoError(t, other.QueryRow(t.Context(), `SELECT pg_try_advisory_lock(4712)`).Scan(&got))
+		return got
 	}, 20*time.Second, 10*time.Millisecond)
 	await(ended, "two lead")
 }

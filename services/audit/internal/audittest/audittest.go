@@ -129,7 +129,7 @@ func Entry(customer, execution string, kind event.Kind, expect uint64) journal.E
 		header.Set(event.HeaderStatus, string(event.StatusSuccess))
 	case event.Step:
 		entry.Qualifier = "0"
-	case event.Accepted, event.Funded, event.Started:
+	case event.Accepted, event.Funded, event.Started, event.Waiting:
 	}
 	return entry
 }

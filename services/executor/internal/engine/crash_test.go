@@ -26,9 +26,9 @@ func TestNothingDurableRunsAgain(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		spec := randomRecipe(rt)
 		reference := &mortal{}
-		want, _ := reference.toTheEnd(rt, t, spec)
+		want, _ := reference.toTheEnd(t, rt, spec)
 		crashes := &mortal{fates: rapid.SliceOfN(rapid.SampledFrom([]fate{live, live, live, dieBefore, dieAfter, dieInCall}), 40, 40).Draw(rt, "fates")}
-		got, deaths := crashes.toTheEnd(rt, t, spec)
+		got, deaths := crashes.toTheEnd(t, rt, spec)
 		require.Equal(rt, want, got)
 		for key, calls := range crashes.calls {
 			require.LessOrEqual(rt, calls, 1+deaths, key)
@@ -172,7 +172,7 @@ func (m *mortal) Execute(ctx context.Context, call *component.Call) (component.R
 }
 
 // toTheEnd has one worker after the other run the execution. What it waits for comes whenever it is parked.
-func (m *mortal) toTheEnd(rt *rapid.T, t *testing.T, spec string) (end string, deaths int) {
+func (m *mortal) toTheEnd(t *testing.T, rt *rapid.T, spec string) (end string, deaths int) {
 	e := engineIn(&world{}, m)
 	x := execution(t, spec)
 	for range 1000 {

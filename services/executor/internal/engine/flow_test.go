@@ -132,15 +132,22 @@ func TestForEach(t *testing.T) {
 	}{
 		"all succeed": {
 			"a, b, c, d", "fail", event.StatusSuccess, `{"all": ["a0", "b1", "c2", "d3"], "status": "success"}`,
-			event.ItemCount{Total: 4, Succeeded: 4}, "0.4", nil, 4,
+			event.ItemCount{Total: 4, Succeeded: 4},
+			"0.4", nil, 4,
 		},
 		"some may fail": {
 			"a, bad, c, bad, e", "continue", event.StatusPartial, `{"all": ["a0", null, "c2", null, "e4"], "status": "partial"}`,
-			event.ItemCount{Total: 5, Succeeded: 3, Failed: 2}, "0.3", []string{"item 1: refused", "item 3: refused"}, 5,
+			event.ItemCount{Total: 5, Succeeded: 3, Failed: 2},
+			"0.3",
+			[]string{"item 1: refused", "item 3: refused"},
+			5,
 		},
 		"all fail": {
 			"bad, bad", "continue", event.StatusPartial, `{"all": [null, null], "status": "failed"}`,
-			event.ItemCount{Total: 2, Failed: 2}, "0", []string{"item 0: refused", "item 1: refused"}, 2,
+			event.ItemCount{Total: 2, Failed: 2},
+			"0",
+			[]string{"item 0: refused", "item 1: refused"},
+			2,
 		},
 		"none": {
 			"", "fail", event.StatusSuccess, `{"all": [], "status": "success"}`, event.ItemCount{}, "0", nil, 0,
@@ -149,8 +156,11 @@ func TestForEach(t *testing.T) {
 			"bad, b", "fail", event.StatusFailed, `null`, event.ItemCount{Total: 2, Succeeded: 1, Failed: 1}, "0", []string{"item 0: refused"}, 2,
 		},
 		"too many": {
-			"a, a, a, a, a, a, a, a, a, a, a", "fail", event.StatusFailed, `null`, event.ItemCount{}, "0",
-			[]string{"/spec/steps/1/foreach/in: ${state.names}: there are 11 items, max_items allows 10"}, 0,
+			"a, a, a, a, a, a, a, a, a, a, a", "fail", event.StatusFailed, `null`,
+			event.ItemCount{},
+			"0",
+			[]string{"/spec/steps/1/foreach/in: ${state.names}: there are 11 items, max_items allows 10"},
+			0,
 		},
 	}
 	for name, test := range tests {
@@ -264,42 +274,49 @@ func TestWaitsPark(t *testing.T) {
 		code problem.Code
 	}{
 		"for a time": {
-			`{id: w, uses: wait.for, with: {duration: 10m}}`, event.Wait{},
+			`{id: w, uses: wait.for, with: {duration: 10m}}`,
+			event.Wait{},
 			func(_ *world, c *event.Checkpoint) {
 				c.Waits[0].Since = c.Waits[0].Since.Add(-10 * time.Minute)
 				c.StartedAt = c.Waits[0].Since
 			}, `"until"`, "",
 		},
 		"for an event": {
-			`{id: w, uses: wait.event, with: {name: "paid-${input.query}", timeout: 10m}}`, event.Wait{Event: "paid-dentists"},
+			`{id: w, uses: wait.event, with: {name: "paid-${input.query}", timeout: 10m}}`,
+			event.Wait{Event: "paid-dentists"},
 			func(w *world, _ *event.Checkpoint) {
 				w.signals = map[string]string{"event/paid-dentists": `{"amount": 7}`}
 			}, `{"amount":7}`, "",
 		},
 		"for an event that does not come": {
-			`{id: w, uses: wait.event, with: {name: paid, timeout: 10m}}`, event.Wait{Event: "paid"},
+			`{id: w, uses: wait.event, with: {name: paid, timeout: 10m}}`,
+			event.Wait{Event: "paid"},
 			func(_ *world, c *event.Checkpoint) { c.Waits[0].Since = c.Waits[0].Since.Add(-10 * time.Minute) }, `nothing came for 10m0s`, problem.Timeout,
 		},
 		"for a decision": {
-			`{id: w, uses: approval, with: {title: "Send to ${input.query}?", timeout: 10m}}`, event.Wait{Approval: "Send to dentists?"},
+			`{id: w, uses: approval, with: {title: "Send to ${input.query}?", timeout: 10m}}`,
+			event.Wait{Approval: "Send to dentists?"},
 			func(w *world, _ *event.Checkpoint) {
 				w.signals = map[string]string{"approval/w": `{"approved": true, "by": "user:u1", "comment": "", "at": ` + late + `}`}
 			}, `"by":"user:u1"`, "",
 		},
 		"for a decision against it": {
-			`{id: w, uses: approval, with: {title: "Send?", timeout: 10m}}`, event.Wait{Approval: "Send?"},
+			`{id: w, uses: approval, with: {title: "Send?", timeout: 10m}}`,
+			event.Wait{Approval: "Send?"},
 			func(w *world, _ *event.Checkpoint) {
 				w.signals = map[string]string{"approval/w": `{"approved": false, "by": "user:u1", "comment": "too early", "at": ` + late + `}`}
 			}, `rejected: too early`, problem.Rejected,
 		},
 		"for another execution": {
-			`{id: w, uses: recipe.run, timeout: 10m, with: {agent: a, recipe: r, input: {q: "${input.query}"}}}`, event.Wait{Execution: "child of e1/w"},
+			`{id: w, uses: recipe.run, timeout: 10m, with: {agent: a, recipe: r, input: {q: "${input.query}"}}}`,
+			event.Wait{Execution: "child of e1/w"},
 			func(w *world, _ *event.Checkpoint) {
 				w.children = map[string]string{"child of e1/w": `{"status": "success", "data": {"n": 3}}`}
 			}, `"data":{"n":3}`, "",
 		},
 		"for another execution that fails": {
-			`{id: w, uses: recipe.run, timeout: 10m, with: {agent: a, recipe: r}}`, event.Wait{Execution: "child of e1/w"},
+			`{id: w, uses: recipe.run, timeout: 10m, with: {agent: a, recipe: r}}`,
+			event.Wait{Execution: "child of e1/w"},
 			func(w *world, _ *event.Checkpoint) {
 				w.children = map[string]string{"child of e1/w": `{"status": "failed", "data": null, "errors": [{"code": "TIMEOUT", "message": "late"}]}`}
 			}, `execution child of e1/w has failed: TIMEOUT: late`, problem.ChildFailed,

@@ -72,7 +72,7 @@ type processor struct {
 func (p *processor) process(ctx context.Context, g given, held func() error) (verdict, error) {
 	s := &session{processor: p, given: g, held: held, turn: 1}
 	if err := s.find(ctx); err != nil {
-		return s.conclude(err)
+		return s.conclude(ctx, err)
 	}
 	s.expect = s.record.Sequence
 	execution := s.decode()
@@ -83,7 +83,7 @@ func (p *processor) process(ctx context.Context, g given, held func() error) (ve
 			if hasEnded(err) && s.damage == nil { // its worker may have died before it gave the slots back
 				execution.Recipe, _ = s.recipes.Recipe(ctx, recipeOf(execution))
 			}
-			return s.settle(execution, err)
+			return s.settle(ctx, execution, err)
 		}
 	}
 	ctx, leave := p.live.enter(ctx, execution)
@@ -92,14 +92,14 @@ func (p *processor) process(ctx context.Context, g given, held func() error) (ve
 	if err == nil {
 		err = s.complete(ctx, completion)
 	}
-	return s.settle(execution, err)
+	return s.settle(ctx, execution, err)
 }
 
 // settle gives the verdict when this worker is through with the execution, which has ended unless there is an error.
-func (s *session) settle(execution *engine.Execution, err error) (outcome verdict, reason error) {
+func (s *session) settle(ctx context.Context, execution *engine.Execution, err error) (outcome verdict, reason error) {
 	switch {
 	case err != nil:
-		outcome, reason = s.conclude(err)
+		outcome, reason = s.conclude(ctx, err)
 	case s.damage != nil:
 		outcome, reason = dead, s.damage
 	default:
@@ -169,11 +169,11 @@ func recipeOf(execution *engine.Execution) catalogue.Key {
 }
 
 // conclude turns the error that stopped this worker into a verdict.
-func (s *session) conclude(err error) (verdict, error) {
+func (s *session) conclude(ctx context.Context, err error) (verdict, error) {
 	var moved *journal.MovedError
 	switch isMoved := errors.As(err, &moved); {
 	case isMoved && moved.Last.Kind == event.Completed:
-		s.reply(moved.Last.Header, moved.Last.Data)
+		s.reply(ctx, moved.Last.Header, moved.Last.Data)
 		return done, nil
 	case errors.Is(err, engine.ErrParked), errors.Is(err, errElsewhere), errors.Is(err, errEnded):
 		return done, nil
@@ -188,8 +188,8 @@ func (s *session) conclude(err error) (verdict, error) {
 }
 
 // reply tells the caller who waits. A reply that is lost is no failure of the execution: the caller finds it in the journal.
-func (s *session) reply(header nats.Header, data []byte) {
-	ctx, cancel := context.WithTimeout(context.Background(), replyTime)
+func (s *session) reply(ctx context.Context, header nats.Header, data []byte) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyTime)
 	defer cancel()
 	if err := s.journal.Reply(ctx, s.record.Header, header, data); err != nil {
 		s.log.Warn().Err(err).Str("execution", s.execution.ID).Msg("caller not told")

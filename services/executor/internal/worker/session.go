@@ -183,7 +183,7 @@ func (s *session) complete(ctx context.Context, completion engine.Completion) er
 	if err := s.append(ctx, event.Completed, "", header, completion.Data); err != nil {
 		return err
 	}
-	s.reply(header, completion.Data)
+	s.reply(ctx, header, completion.Data)
 	return nil
 }
 

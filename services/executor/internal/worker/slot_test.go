@@ -220,7 +220,7 @@ func TestASlotIsKeptWhileItsExecutionWaits(t *testing.T) {
 
 	b.cancel("e1")
 	b.start(counting(seen))
-	b.signal(subject.Execution{Customer: "cust_001", ID: "e2"}, "go", `1`)
+	b.signal(subject.Execution{Customer: "cust_001", ID: "e2"}, `1`)
 	_, response := b.await("e2")
 	assert.Equal(t, event.StatusSuccess, response.Status)
 	assert.Equal(t, map[string]int{"b": 1}, seen.all())
@@ -331,7 +331,7 @@ func TestWhoIsNotLimitedTouchesNoSlot(t *testing.T) {
 	b.fund("e1", "", nil)
 	b.start(counting(seen), without)
 	b.awaitKind("e1", event.Waiting)
-	b.signal(subject.Execution{Customer: "cust_001", ID: "e1"}, "go", `1`)
+	b.signal(subject.Execution{Customer: "cust_001", ID: "e1"}, `1`)
 	b.await("e1")
 	b.awaitSettled()
 	require.NoError(t, b.bus.Due(t.Context(), subject.Execution{Customer: "cust_001", ID: "e1"}.Due()))

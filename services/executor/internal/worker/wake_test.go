@@ -33,12 +33,12 @@ func (b *bench) awaitKind(id string, kind event.Kind) journal.Record {
 	return b.last(id)
 }
 
-// signal stores an event and wakes whoever waits, as ingest does.
-func (b *bench) signal(execution subject.Execution, name, data string) {
+// signal stores the event "go" and wakes whoever waits, as ingest does.
+func (b *bench) signal(execution subject.Execution, data string) {
 	b.t.Helper()
 	bucket, err := b.bus.JS.KeyValue(b.t.Context(), subject.BucketSignals)
 	require.NoError(b.t, err)
-	_, err = bucket.Create(b.t.Context(), execution.SignalKey(subject.SignalEvent, name), []byte(data))
+	_, err = bucket.Create(b.t.Context(), execution.SignalKey(subject.SignalEvent, "go"), []byte(data))
 	require.NoError(b.t, err)
 	if b.last(execution.ID).Kind == event.Waiting {
 		require.NoError(b.t, b.bus.Due(b.t.Context(), execution.Due()))
@@ -75,7 +75,7 @@ func TestParksAndGoesOnWhenTheEventComes(t *testing.T) {
 	require.Eventually(t, func() bool { return len(b.events("e1")) == 7 }, patience30, 5*time.Millisecond, "a call for nothing has it wait again")
 	require.NoError(t, stop())
 
-	b.signal(execution, "go", `{"by": "test"}`) // nobody is there to hear of it
+	b.signal(execution, `{"by": "test"}`) // nobody is there to hear of it
 	b.start(counting(seen))
 	_, response := b.await("e1")
 	assert.JSONEq(t, `{"by": "test"}`, string(response.Data))
@@ -90,7 +90,7 @@ func TestAnEventThatComesFirstIsThere(t *testing.T) {
 	t.Parallel()
 	b, seen := newBench(t, callWaitCall), &calls{}
 	b.fund("e1", "", nil)
-	b.signal(subject.Execution{Customer: "cust_001", ID: "e1"}, "go", `1`)
+	b.signal(subject.Execution{Customer: "cust_001", ID: "e1"}, `1`)
 	b.start(counting(seen))
 	b.await("e1")
 	assert.NotContains(t, b.events("e1"), "waiting/1")

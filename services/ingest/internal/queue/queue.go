@@ -33,6 +33,8 @@ const (
 	lockID = 7312
 
 	batch = 256
+	// readBatch is large because a flood has to be read before whoever comes after it is found, on a machine that is busy with it.
+	readBatch = 2048
 	// maxWaiting bounds how far the queue reads ahead. Requests beyond it wait unread, and customers have turns only among those read.
 	maxWaiting = 1_000_000
 	fullPause  = 100 * time.Millisecond
@@ -119,7 +121,7 @@ func (q *Queue) read(ctx context.Context, waiting *lines, begin *jetstream.Strea
 		if err := bell.arm(); err != nil {
 			return err
 		}
-		found, err := q.stream.from(ctx, next, batch)
+		found, err := q.stream.from(ctx, next, readBatch)
 		if err != nil {
 			return err
 		}
