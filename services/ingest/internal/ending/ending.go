@@ -1,0 +1,102 @@
+// Package ending makes the event that ends an execution from outside: by whoever cancels it, or because nobody else does.
+package ending
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/query"
+)
+
+// End is the event that ends an execution.
+type End struct {
+	journal.Entry
+	// Children are the executions whose ends steps waited for.
+	Children []string
+}
+
+// Failed is the end of an execution as failed for a reason, after its last event. Nothing is charged. first is its accepted event.
+func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor, now time.Time) (*End, error) {
+	recipe, err := event.ParseRecipeVersion(first.Header.Get(event.HeaderSubject))
+	if err != nil {
+		return nil, fmt.Errorf("event %s: %w", first.ID(), err)
+	}
+	began := first.Stored
+	var checkpoint event.Checkpoint
+	if last.Kind == event.Step || last.Kind == event.Started || last.Kind == event.Waiting {
+		if err := json.Unmarshal(last.Data, &checkpoint); err != nil {
+			return nil, fmt.Errorf("decode %s: %w", last.ID(), err)
+		}
+		began = checkpoint.StartedAt
+	}
+	response := event.Response{
+		RecipeID: recipe.RecipeID, AgentID: recipe.AgentID, RecipeVersion: recipe.Version, ExecutionID: first.Execution.ID,
+		CustomerID: first.Execution.Customer, Status: event.StatusFailed, Data: json.RawMessage("null"),
+		Metadata: event.Metadata{
+			DurationMS: max(0, now.Sub(began).Milliseconds()), Timestamp: now, Steps: make([]event.StepSummary, 0, len(checkpoint.Steps)),
+		},
+		Errors: []problem.Error{reason},
+	}
+	for i := range checkpoint.Steps {
+		step := cutOff(&checkpoint.Steps[i])
+		if step.Attempts > 0 {
+			response.Metadata.ComponentsExecuted++
+		}
+		response.Metadata.Steps = append(response.Metadata.Steps, step)
+	}
+	data, err := json.Marshal(response)
+	if err != nil {
+		return nil, fmt.Errorf("encode response: %w", err)
+	}
+	end := &End{Entry: journal.Entry{
+		Execution: first.Execution, Kind: event.Completed, Expect: last.Sequence, Source: query.ServiceIngest, Time: now,
+		Header: endHeader(first, &response, actor), Data: data,
+	}}
+	for _, wait := range checkpoint.Waits {
+		if wait.Execution != "" {
+			end.Children = append(end.Children, wait.Execution)
+		}
+	}
+	return end, nil
+}
+
+// cutOff is what the response tells of a step. Prices are given back, and a foreach under way has failed with the items that it had.
+func cutOff(outcome *event.StepOutcome) event.StepSummary {
+	step := outcome.StepSummary
+	step.Credits = 0
+	if step.Status != event.StepRunning {
+		return step
+	}
+	step.Status, step.Attempts, step.Items = event.StepFailed, 0, &event.ItemCount{Total: len(outcome.Items)}
+	for i := range outcome.Items {
+		step.Attempts += outcome.Items[i].Attempts
+		if outcome.Items[i].Status == event.StepFailed {
+			step.Items.Failed++
+		} else {
+			step.Items.Succeeded++
+		}
+	}
+	return step
+}
+
+func endHeader(first *journal.Record, response *event.Response, actor event.Actor) nats.Header {
+	header := journal.NewHeader()
+	for name, value := range map[string]string{
+		event.HeaderSubject: first.Header.Get(event.HeaderSubject), event.HeaderActor: actor.String(), event.HeaderCredits: "0",
+		event.HeaderStatus: string(response.Status), event.HeaderCode: string(response.Errors[0].Code),
+		event.HeaderDuration:    strconv.FormatInt(response.Metadata.DurationMS, 10),
+		event.HeaderTraceParent: first.Header.Get(event.HeaderTraceParent),
+	} {
+		if value != "" {
+			header[name] = []string{value}
+		}
+	}
+	return header
+}
