@@ -554,3 +554,18 @@ func (discard) Hold() error                                   { return nil }
 func (discard) Park(context.Context, []byte, time.Time, func(context.Context) (bool, error)) error {
 	return nil
 }
+
+// BenchmarkForEachOfHundred is to be held against what a hundred executions cost.
+func BenchmarkForEachOfHundred(b *testing.B) {
+	e := newEngine(answer(nil))
+	x := execution(b, `
+  steps:
+    - {id: a, uses: state.set, foreach: {in: "${lists.range(100)}", as: n}, with: {double: "${n * 2}"}, price: 0.01}
+  result: {list: "${steps.a.outputs}"}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.Run(b.Context(), x, e.Begin(x), discard{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
