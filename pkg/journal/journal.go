@@ -27,6 +27,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -35,8 +36,6 @@ import (
 const (
 	headerExpected        = "Nats-Expected-Last-Subject-Sequence"
 	headerExpectedSubject = "Nats-Expected-Last-Subject-Sequence-Subject"
-
-	codeNoMessage jetstream.ErrorCode = 10037
 
 	// ownHeaders is how many headers Append adds.
 	ownHeaders = 8
@@ -103,6 +102,26 @@ func (r *Record) Credits() (int64, error) {
 		return 0, fmt.Errorf("event %s: header %s: %w", r.ID(), event.HeaderCredits, err)
 	}
 	return amount, nil
+}
+
+// Recipe is what the execution runs, from the header that accepted, funded and completed have.
+func (r *Record) Recipe() (event.RecipeVersion, error) {
+	recipe, err := event.ParseRecipeVersion(r.Header.Get(event.HeaderSubject))
+	if err != nil {
+		return event.RecipeVersion{}, fmt.Errorf("event %s: header %s: %w", r.ID(), event.HeaderSubject, err)
+	}
+	return recipe, nil
+}
+
+// Checkpoint decodes the resume state that started, step and waiting hold; found is false for the other kinds.
+func (r *Record) Checkpoint() (checkpoint event.Checkpoint, found bool, err error) {
+	if !r.Kind.HasCheckpoint() {
+		return event.Checkpoint{}, false, nil
+	}
+	if err := json.Unmarshal(r.Data, &checkpoint); err != nil {
+		return event.Checkpoint{}, true, fmt.Errorf("decode the checkpoint of %s: %w", r.ID(), err)
+	}
+	return checkpoint, true, nil
 }
 
 // MovedError says that the execution is not where the append expected it. Last is its last event; the zero Record when it has none.
@@ -253,32 +272,14 @@ func (j *Journal) reply(inbox string, header nats.Header, data []byte) error {
 	return nil
 }
 
-// storedRequest asks for the last message of a subject, or for the next one from a sequence on.
-type storedRequest struct {
-	LastBySubject string `json:"last_by_subj,omitempty"`
-	Sequence      uint64 `json:"seq,omitempty"`
-	NextBySubject string `json:"next_by_subj,omitempty"`
-}
-
-type storedReply struct {
-	Error   *jetstream.APIError `json:"error"`
-	Message struct {
-		Subject  string    `json:"subject"`
-		Sequence uint64    `json:"seq"`
-		Header   []byte    `json:"hdrs"`
-		Data     []byte    `json:"data"`
-		Time     time.Time `json:"time"`
-	} `json:"message"`
-}
-
 // Last reads the execution's last event through the stream's leader (a direct get may be served by a follower that lags behind).
 func (j *Journal) Last(ctx context.Context, execution subject.Execution) (Record, error) {
-	return j.read(ctx, execution, storedRequest{LastBySubject: execution.All()})
+	return j.read(ctx, execution, bus.StoredRequest{LastBySubject: execution.All()})
 }
 
 // First reads the execution's accepted event, as Last does.
 func (j *Journal) First(ctx context.Context, execution subject.Execution) (Record, error) {
-	return j.read(ctx, execution, storedRequest{LastBySubject: execution.Event(string(event.Accepted), "")})
+	return j.read(ctx, execution, bus.StoredRequest{LastBySubject: execution.Event(string(event.Accepted), "")})
 }
 
 // Events reads the execution's events in their order, as Last does, up to the one that stands last when it begins. An error, also that
@@ -294,7 +295,7 @@ func (j *Journal) Events(ctx context.Context, execution subject.Execution) iter.
 			if !yield(next, nil) || next.Sequence >= last.Sequence {
 				return
 			}
-			next, err = j.read(ctx, execution, storedRequest{Sequence: next.Sequence + 1, NextBySubject: execution.All()})
+			next, err = j.read(ctx, execution, bus.StoredRequest{Sequence: next.Sequence + 1, NextBySubject: execution.All()})
 		}
 		yield(Record{}, err)
 	}
@@ -302,7 +303,7 @@ func (j *Journal) Events(ctx context.Context, execution subject.Execution) iter.
 
 // Funded reads the execution's funded event, as Last does.
 func (j *Journal) Funded(ctx context.Context, execution subject.Execution) (Record, error) {
-	return j.read(ctx, execution, storedRequest{LastBySubject: execution.Event(string(event.Funded), "")})
+	return j.read(ctx, execution, bus.StoredRequest{LastBySubject: execution.Event(string(event.Funded), "")})
 }
 
 // Signal reads the event or decision of this name that has come for the execution, if one has, through the leader as well.
@@ -310,47 +311,25 @@ func (j *Journal) Signal(
 	ctx context.Context, execution subject.Execution, kind subject.SignalKind, name string,
 ) (data []byte, found bool, err error) {
 	key := "$KV." + subject.BucketSignals + "." + execution.SignalKey(kind, name)
-	reply, err := j.stored(ctx, "KV_"+subject.BucketSignals, storedRequest{LastBySubject: key})
-	if errors.Is(err, ErrNotFound) {
-		return nil, false, nil
-	}
-	return reply.Message.Data, err == nil, err
-}
-
-func (j *Journal) stored(ctx context.Context, stream string, wanted storedRequest) (storedReply, error) {
-	var reply storedReply
-	request, err := json.Marshal(wanted)
-	if err != nil {
-		return reply, fmt.Errorf("encode request: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
-	defer cancel()
-	message, err := j.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, request)
-	if err != nil {
-		return reply, fmt.Errorf("read %s: %w", stream, err)
-	}
-	if err := json.Unmarshal(message.Data, &reply); err != nil {
-		return reply, fmt.Errorf("decode a message of %s: %w", stream, err)
-	}
+	stored, err := bus.Stored(ctx, j.conn, "KV_"+subject.BucketSignals, bus.StoredRequest{LastBySubject: key})
 	switch {
-	case reply.Error != nil && reply.Error.ErrorCode == codeNoMessage:
-		return reply, ErrNotFound
-	case reply.Error != nil:
-		return reply, fmt.Errorf("read %s: %w", stream, reply.Error)
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
 	}
-	return reply, nil
+	return stored.Data, true, nil
 }
 
-func (j *Journal) read(ctx context.Context, execution subject.Execution, wanted storedRequest) (Record, error) {
-	reply, err := j.stored(ctx, subject.StreamExecutions, wanted)
+func (j *Journal) read(ctx context.Context, execution subject.Execution, wanted bus.StoredRequest) (Record, error) {
+	stored, err := bus.Stored(ctx, j.conn, subject.StreamExecutions, wanted)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = ErrNotFound
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("execution %s: %w", execution.ID, err)
 	}
-	header, err := nats.DecodeHeadersMsg(reply.Message.Header)
-	if err != nil {
-		return Record{}, fmt.Errorf("decode the journal of %s: %w", execution.ID, err)
-	}
-	return record(reply.Message.Subject, reply.Message.Sequence, reply.Message.Time, header, reply.Message.Data)
+	return record(stored.Subject, stored.Sequence, stored.Time, stored.Header, stored.Data)
 }
 
 // Decode reads a delivered message. Deliveries counts how often it was delivered, from 1.

@@ -37,6 +37,11 @@ func (k Kind) Type() string {
 	return "dev.galley.execution." + string(k) + ".v1"
 }
 
+// HasCheckpoint tells whether the event's data is a Checkpoint.
+func (k Kind) HasCheckpoint() bool {
+	return k == Started || k == Step || k == Waiting
+}
+
 // CloudEvents types outside the journal.
 const (
 	TypeRunRequested = "dev.galley.run.requested.v1"
@@ -236,6 +241,13 @@ type Checkpoint struct {
 	// Waits are what the execution waits for.
 	Waits []Wait `json:"waits,omitempty"`
 }
+
+// After how long at most an execution looks by itself whether what it waits for has come, in case that nobody calls it: whether a child
+// has ended, and whether there is a slot for it.
+const (
+	MaxChildWait = time.Minute
+	MaxSlotWait  = 5 * time.Minute
+)
 
 // Wait is a step, or one item of a foreach, that waits; or the execution itself, before its first step.
 type Wait struct {

@@ -2,6 +2,11 @@
 // travel in problem details (RFC 9457).
 package problem
 
+import (
+	"errors"
+	"fmt"
+)
+
 // Code is a stable machine-readable reason.
 type Code string
 
@@ -88,6 +93,15 @@ type Error struct {
 // Error is "CODE: message".
 func (e *Error) Error() string {
 	return string(e.Code) + ": " + e.Message
+}
+
+// Public makes err one that a caller may see: an [*Error] in it stays as it is; anything else is UNAVAILABLE with the message, its cause
+// for the log.
+func Public(err error, message string) error {
+	if _, public := errors.AsType[*Error](err); public {
+		return err
+	}
+	return fmt.Errorf("%w: %w", &Error{Code: Unavailable, Message: message, Retryable: true}, err)
 }
 
 // Violation is one place of a document that breaks a rule.

@@ -152,6 +152,11 @@ func RunRequest(customer string) string {
 	return "galley.run.request." + customer
 }
 
+// RunRequestCustomer is what stands in the place of the customer in the subject of a run request: a producer may have written anything.
+func RunRequestCustomer(subject string) string {
+	return strings.TrimPrefix(subject, RunRequest(""))
+}
+
 // RunRejected is where a refused request is reported.
 func RunRejected(customer string) string {
 	return "galley.run.rejected." + customer
@@ -196,16 +201,14 @@ func (e Execution) Signal(name string) string {
 	return "galley.signal." + e.Customer + "." + e.ID + "." + name
 }
 
-// ParseSignal takes the subject of an event that an execution waits for apart.
+// ParseSignal takes the subject of an event that an execution waits for apart. With an error, Customer is what stands in its place.
 func ParseSignal(subject string) (execution Execution, name string, err error) {
-	pair, name, _ := strings.Cut(strings.TrimPrefix(subject, "galley.signal."), ".")
-	if id, rest, cut := strings.Cut(name, "."); cut {
-		execution, name = Execution{Customer: pair, ID: id}, rest
+	rest, found := strings.CutPrefix(subject, "galley.signal.")
+	parts := strings.Split(rest, ".")
+	if !found || len(parts) != 3 || !ValidID(parts[0]) || !ValidID(parts[1]) || !ValidID(parts[2]) {
+		return Execution{Customer: parts[0]}, "", fmt.Errorf("subject %q: not galley.signal.<customer>.<execution>.<name>", subject)
 	}
-	if !strings.HasPrefix(subject, "galley.signal.") || !ValidID(execution.Customer) || !ValidID(execution.ID) || !ValidID(name) {
-		return Execution{}, "", fmt.Errorf("subject %q: not galley.signal.<customer>.<execution>.<name>", subject)
-	}
-	return execution, name, nil
+	return Execution{Customer: parts[0], ID: parts[1]}, parts[2], nil
 }
 
 // SignalKind tells the two uses of a signal apart.

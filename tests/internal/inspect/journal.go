@@ -207,7 +207,7 @@ func (e *Execution) checkProgress() []error {
 	finished := map[string]bool{}
 	for i := range e.Events {
 		each := &e.Events[i]
-		if each.Kind != event.Step && each.Kind != event.Started && each.Kind != event.Waiting {
+		if !each.Kind.HasCheckpoint() {
 			continue
 		}
 		var checkpoint event.Checkpoint

@@ -62,9 +62,6 @@ func (m *message) checkAccepted() (err error) {
 	if !bytes.HasPrefix(m.record.Data, []byte(`{"`)) {
 		return errors.New("the data is not a JSON object")
 	}
-	m.recipe, err = event.ParseRecipeVersion(m.record.Header.Get(event.HeaderSubject))
-	if err != nil {
-		return fmt.Errorf("header %s: %w", event.HeaderSubject, err)
-	}
-	return nil
+	m.recipe, err = m.record.Recipe()
+	return err
 }

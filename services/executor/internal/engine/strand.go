@@ -295,7 +295,7 @@ func (s *strands) wake(deadline time.Time) time.Time {
 	for _, w := range s.waiters {
 		until := w.Until
 		if w.Execution != "" { // whoever ended the child may have died before it told
-			if again := s.run.clock().Add(childPatience); again.Before(until) {
+			if again := s.run.clock().Add(event.MaxChildWait); again.Before(until) {
 				until = again
 			}
 		}

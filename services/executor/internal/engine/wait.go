@@ -15,9 +15,6 @@ import (
 	"github.com/galley-engine/galley/schemas/subject"
 )
 
-// childPatience is after how long an execution looks whether the one that it runs has ended without a word.
-const childPatience = time.Minute
-
 // waitFor runs a step that waits. What it waits for was settled when it began: a checkpoint has it.
 func (r *run) waitFor(ctx context.Context, t *turn, earlier *event.Wait) (any, error) {
 	with, err := r.input(ctx, t, nil)

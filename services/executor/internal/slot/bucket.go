@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/subject"
 )
@@ -18,7 +19,6 @@ const (
 	// lose so often.
 	maxConflicts = 50
 
-	codeNoMessage     jetstream.ErrorCode = 10037
 	codeWrongSequence jetstream.ErrorCode = 10164
 )
 
@@ -68,36 +68,19 @@ func key(customer string) string { return "$KV." + subject.BucketSlots + "." + c
 // read gives a table and its revision through the stream's leader: a follower that lags behind would have an execution wait that has
 // just been given its slots.
 func (s *Slots) read(ctx context.Context, customer string) (found table, revision uint64, err error) {
-	request, err := json.Marshal(map[string]string{"last_by_subj": key(customer)})
-	if err != nil {
-		return table{}, 0, failure(customer, err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
-	message, err := s.bus.Conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET.KV_"+subject.BucketSlots, request)
-	if err != nil {
-		return table{}, 0, failure(customer, err)
-	}
-	var reply struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Sequence uint64 `json:"seq"`
-			Data     []byte `json:"data"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(message.Data, &reply); err != nil {
-		return table{}, 0, failure(customer, err)
-	}
+	stored, err := bus.Stored(ctx, s.bus.Conn, "KV_"+subject.BucketSlots, bus.StoredRequest{LastBySubject: key(customer)})
 	switch {
-	case reply.Error != nil && reply.Error.ErrorCode == codeNoMessage:
+	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return table{}, 0, nil
-	case reply.Error != nil:
-		return table{}, 0, failure(customer, reply.Error)
+	case err != nil:
+		return table{}, 0, failure(customer, err)
 	}
-	if len(reply.Message.Data) > 0 {
-		if err := json.Unmarshal(reply.Message.Data, &found); err != nil {
+	if len(stored.Data) > 0 {
+		if err := json.Unmarshal(stored.Data, &found); err != nil {
 			return table{}, 0, failure(customer, fmt.Errorf("decode: %w", err))
 		}
 	}
-	return found, reply.Message.Sequence, nil
+	return found, stored.Sequence, nil
 }

@@ -128,7 +128,7 @@ func (s *session) decode() *engine.Execution {
 		return execution
 	}
 	s.damage = fmt.Errorf("decode funded event: %w", err)
-	recipe, _ := event.ParseRecipeVersion(header.Get(event.HeaderSubject))
+	recipe, _ := s.record.Recipe()
 	execution.Funding = event.Funding{Request: event.Request{
 		ExecutionID: ids.ID, CustomerID: ids.Customer,
 		AgentID: recipe.AgentID, RecipeID: recipe.RecipeID, RecipeVersion: recipe.Version,

@@ -142,13 +142,11 @@ func (s *session) find(ctx context.Context) error {
 // resume reads the checkpoint of the last event; funded has none.
 func (s *session) resume(execution *engine.Execution, last *journal.Record) event.Checkpoint {
 	checkpoint := s.engine.Begin(execution)
-	if last.Kind != event.Funded {
-		var found event.Checkpoint
-		if err := json.Unmarshal(last.Data, &found); err != nil {
-			s.damage = fmt.Errorf("decode the checkpoint of %s: %w", last.ID(), err)
-		} else {
-			checkpoint = found
-		}
+	switch stored, found, err := last.Checkpoint(); {
+	case err != nil:
+		s.damage = err
+	case found:
+		checkpoint = stored
 	}
 	checkpoint.Delivery++
 	return checkpoint

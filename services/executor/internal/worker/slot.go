@@ -17,13 +17,10 @@ import (
 	"github.com/galley-engine/galley/services/executor/internal/slot"
 )
 
-const (
-	// comeBack is after how long the first of those that wait for a slot looks again without being called. Each one further back
-	// waits that much longer, up to maxComeBack: so a queue of any length costs about one look a second, and those that the queue has no
-	// room for are spread over minutes.
-	comeBack    = 5 * time.Second
-	maxComeBack = 5 * time.Minute
-)
+// comeBack is after how long the first of those that wait for a slot looks again without being called. Each one further back
+// waits that much longer, up to event.MaxSlotWait: so a queue of any length costs about one look a second, and those that the queue has no
+// room for are spread over minutes.
+const comeBack = 5 * time.Second
 
 // Slots bounds how many executions are under way at the same time.
 type Slots interface {
@@ -101,7 +98,7 @@ func (s *session) parkForSlot(ctx context.Context, from event.Checkpoint, wait e
 
 // pause is after how long the execution at this place of the queue looks again: with jitter, for those that came together.
 func pause(place int) time.Duration {
-	longest := min(comeBack*time.Duration(place+1), maxComeBack)
+	longest := min(comeBack*time.Duration(place+1), event.MaxSlotWait)
 	return longest*3/4 + rand.N(longest/4) //nolint:gosec // nobody gains by guessing the jitter
 }
 

@@ -146,9 +146,7 @@ func (a *Acceptor) prepare(ctx context.Context, command *Command) (prepared, err
 	}
 	var input any
 	if err := json.Unmarshal(command.Input, &input); err != nil {
-		return prepared{}, &InvalidInput{
-			Code: problem.InvalidRequest, Violations: []problem.Violation{{Path: "/input_data", Message: "is not valid JSON"}},
-		}
+		return prepared{}, Malformed("/input_data", "is not valid JSON")
 	}
 	if err := pinned.Recipe.ValidateInput(input); err != nil {
 		return prepared{}, invalidInput(err)
@@ -292,7 +290,7 @@ func (a *Acceptor) same(ctx context.Context, ready *prepared) error {
 		return fmt.Errorf("decode the accepted request: %w", err)
 	}
 	asked := ready.request
-	if earlier.AgentID == asked.AgentID && earlier.RecipeID == asked.RecipeID && equal(earlier.Input, asked.Input) &&
+	if earlier.AgentID == asked.AgentID && earlier.RecipeID == asked.RecipeID && SameJSON(earlier.Input, asked.Input) &&
 		(ready.command.Version == 0 || ready.command.Version == earlier.RecipeVersion) && sameOrigin(earlier.Origin, asked.Origin) {
 		return nil
 	}
@@ -308,7 +306,8 @@ func sameOrigin(left, right *event.Origin) bool {
 	return left.ExecutionID == right.ExecutionID && left.Verb == right.Verb && left.Step == right.Step
 }
 
-func equal(left, right json.RawMessage) bool {
+// SameJSON tells whether two JSON texts differ in white space at most.
+func SameJSON(left, right []byte) bool {
 	var a, b bytes.Buffer
 	if json.Compact(&a, left) != nil || json.Compact(&b, right) != nil {
 		return false
@@ -318,10 +317,5 @@ func equal(left, right json.RawMessage) bool {
 
 // known makes every error one that a caller may see.
 func known(err error) error {
-	if _, ok := errors.AsType[*problem.Error](err); ok {
-		return err
-	}
-	return fmt.Errorf("%w: %w", &problem.Error{
-		Code: problem.Unavailable, Message: "the request cannot be stored at the moment", Retryable: true,
-	}, err)
+	return problem.Public(err, "the request cannot be stored at the moment")
 }

@@ -68,6 +68,11 @@ func (e *InvalidInput) Error() string {
 	return strings.Join(texts, "; ")
 }
 
+// Malformed is the refusal of what has one thing wrong with its form. path is a JSON pointer, "" for the whole.
+func Malformed(path, message string) error {
+	return &InvalidInput{Code: problem.InvalidRequest, Violations: []problem.Violation{{Path: path, Message: message}}}
+}
+
 // Unwrap gives the error without its paths.
 func (e *InvalidInput) Unwrap() error {
 	message := "the input does not fit the recipe's input schema"

@@ -14,6 +14,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/ending"
 )
 
@@ -41,11 +42,11 @@ func (c *Controller) Cancel(ctx context.Context, execution subject.Execution, re
 	defer stop()
 	for last.Kind != event.Completed {
 		cancelled := problem.Error{Code: problem.Cancelled, Message: message(reason)}
-		end, err := ending.Failed(&first, &last, cancelled, author.Actor, c.clock())
+		end, err := ending.Failed(&first, &last, cancelled, author.Actor, c.Clock())
 		if err != nil {
 			return nil, err
 		}
-		result := c.journal.Append(trying, end.Entry)[0]
+		result := c.Journal.Append(trying, end.Entry)[0]
 		var moved *journal.MovedError
 		switch {
 		case result.Err == nil:
@@ -68,20 +69,16 @@ func message(reason string) string {
 	return "the execution was cancelled: " + reason
 }
 
-func isCheckpoint(kind event.Kind) bool {
-	return kind == event.Step || kind == event.Started || kind == event.Waiting
-}
-
 // tell tells everybody of the end: the caller and the execution that wait for this one, the process that works on it, the audit log
 // and the executions that this one waited for. The end stands: what cannot be reached is logged, and finds out later from the journal.
 func (c *Controller) tell(ctx context.Context, first *journal.Record, end *ending.End, reason string, author Author) {
 	report := func(doing string, err error) {
 		if err != nil {
-			c.log.Warn().Err(err).Str("execution", end.Execution.ID).Msg("cancelled, but cannot " + doing)
+			c.Log.Warn().Err(err).Str("execution", end.Execution.ID).Msg("cancelled, but cannot " + doing)
 		}
 	}
-	report("tell those who wait for it", c.journal.Reply(ctx, first.Header, end.Header, end.Data))
-	report("notify the worker", c.bus.Conn.Publish(end.Execution.Notify(), nil))
+	report("tell those who wait for it", c.Journal.Reply(ctx, first.Header, end.Header, end.Data))
+	report("notify the worker", c.Bus.Conn.Publish(end.Execution.Notify(), nil))
 	report("record the activity", c.transact(ctx, end.Execution.Customer, func(tx pgx.Tx) error {
 		return c.record(ctx, tx, end.Execution, "cancelled", map[string]any{"reason": reason}, author)
 	}))
@@ -98,11 +95,11 @@ func (c *Controller) tell(ctx context.Context, first *journal.Record, end *endin
 func checkText(path, text string) error {
 	for _, r := range text {
 		if r == utf8.RuneError || unicode.IsControl(r) {
-			return invalid(path, "must not hold control characters")
+			return accept.Malformed(path, "must not hold control characters")
 		}
 	}
 	if utf8.RuneCountInString(text) > maxText {
-		return invalid(path, fmt.Sprintf("must have at most %d characters", maxText))
+		return accept.Malformed(path, fmt.Sprintf("must have at most %d characters", maxText))
 	}
 	return nil
 }

@@ -40,23 +40,11 @@ type Deps struct {
 }
 
 // Controller does what callers ask of executions. Its errors unwrap to *problem.Error. It is safe for concurrent use.
-type Controller struct {
-	journal   *journal.Journal
-	bus       *bus.Bus
-	catalogue accept.Catalogue
-	history   accept.History
-	pool      *pgxpool.Pool
-	outbox    *outbox.Outbox
-	clock     clock.Clock
-	log       zerolog.Logger
-}
+type Controller struct{ Deps }
 
 // New makes a Controller.
 func New(deps Deps) *Controller {
-	return &Controller{
-		journal: deps.Journal, bus: deps.Bus, catalogue: deps.Catalogue, history: deps.History, pool: deps.Pool, outbox: deps.Outbox,
-		clock: deps.Clock, log: deps.Log,
-	}
+	return &Controller{Deps: deps}
 }
 
 // Author is who asks for something, and in which trace.
@@ -71,7 +59,7 @@ var errExpired = errors.New("the journal of the execution has expired")
 
 // last reads an execution's last event. Without one the error is NOT_FOUND or, unwrapped, errExpired.
 func (c *Controller) last(ctx context.Context, execution subject.Execution) (journal.Record, error) {
-	last, err := c.journal.Last(ctx, execution)
+	last, err := c.Journal.Last(ctx, execution)
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
 		return last, c.absent(ctx, execution)
@@ -100,7 +88,7 @@ func expired(err, meaning error) error {
 
 // first reads an execution's accepted event, of which there is one as long as there is a last event, or nearly.
 func (c *Controller) first(ctx context.Context, execution subject.Execution) (journal.Record, error) {
-	first, err := c.journal.First(ctx, execution)
+	first, err := c.Journal.First(ctx, execution)
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
 		return first, errExpired
@@ -116,7 +104,7 @@ func (c *Controller) absent(ctx context.Context, execution subject.Execution) er
 	if _, err := uuid.Parse(execution.ID); err != nil {
 		return unknown
 	}
-	known, err := c.history.Completed(ctx, []subject.Execution{execution})
+	known, err := c.History.Completed(ctx, []subject.Execution{execution})
 	if err != nil {
 		return unavailable(err)
 	}
@@ -134,18 +122,18 @@ func (c *Controller) record(
 	if err != nil {
 		return fmt.Errorf("encode changes: %w", err)
 	}
-	return c.outbox.Activity(ctx, tx, event.Activity{
+	return c.Outbox.Activity(ctx, tx, event.Activity{
 		CustomerID: execution.Customer, ActionType: "execution." + verb, ResourceType: "execution", ResourceID: execution.ID,
-		Actor: author.Actor, Changes: data, Outcome: "success", OccurredAt: c.clock(),
+		Actor: author.Actor, Changes: data, Outcome: "success", OccurredAt: c.Clock(),
 	}, author.Trace)
 }
 
 // transact has what is recorded published afterwards.
 func (c *Controller) transact(ctx context.Context, customer string, do func(tx pgx.Tx) error) error {
-	if err := postgres.Transact(ctx, c.pool, customer, do); err != nil {
+	if err := postgres.Transact(ctx, c.Pool, customer, do); err != nil {
 		return err
 	}
-	c.outbox.Wake()
+	c.Outbox.Wake()
 	return nil
 }
 
@@ -157,18 +145,7 @@ func conflict(format string, args ...any) error {
 	return &problem.Error{Code: problem.Conflict, Message: fmt.Sprintf(format, args...)}
 }
 
-func invalid(path, message string) error {
-	return &accept.InvalidInput{
-		Code: problem.InvalidRequest, Violations: []problem.Violation{{Path: path, Message: message}},
-	}
-}
-
 // unavailable is what a caller hears when the cause is that something could not be reached. What a caller may hear stays as it is.
 func unavailable(cause error) error {
-	if _, known := errors.AsType[*problem.Error](cause); known {
-		return cause
-	}
-	return fmt.Errorf("%w: %w", &problem.Error{
-		Code: problem.Unavailable, Message: "the execution cannot be reached at the moment", Retryable: true,
-	}, cause)
+	return problem.Public(cause, "the execution cannot be reached at the moment")
 }

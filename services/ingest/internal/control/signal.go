@@ -1,7 +1,6 @@
 package control
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/accept"
 )
 
 // MaxSignal is the most bytes of data that an event for an execution may have.
@@ -29,11 +29,11 @@ const MaxSignal = 64 << 10
 func (c *Controller) Signal(ctx context.Context, execution subject.Execution, name string, data []byte) error {
 	switch {
 	case !subject.ValidID(name):
-		return invalid("/name", subject.ErrInvalidID.Error())
+		return accept.Malformed("/name", subject.ErrInvalidID.Error())
 	case len(data) > MaxSignal:
 		return &problem.Error{Code: problem.PayloadTooLarge, Message: "the data of an event is limited to 64 KiB"}
 	case !json.Valid(data) || !utf8.Valid(data):
-		return invalid("", "is not valid JSON")
+		return accept.Malformed("", "is not valid JSON")
 	}
 	if _, err := c.underWay(ctx, execution); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (c *Controller) Signal(ctx context.Context, execution subject.Execution, na
 	if err != nil {
 		return err
 	}
-	if earlier != nil && !sameJSON(earlier, data) {
+	if earlier != nil && !accept.SameJSON(earlier, data) {
 		return conflict("execution %s was given the event %q with other data before", execution.ID, name)
 	}
 	// Also when it is stored already: whoever stored it may have failed to wake the execution.
@@ -71,7 +71,7 @@ func (c *Controller) Decide(
 	if err := c.requireApproval(ctx, execution, step); err != nil {
 		return err
 	}
-	decision := Decision{Approved: approved, By: author.Actor.String(), Comment: comment, At: c.clock()}
+	decision := Decision{Approved: approved, By: author.Actor.String(), Comment: comment, At: c.Clock()}
 	data, err := json.Marshal(decision)
 	if err != nil {
 		return fmt.Errorf("encode decision: %w", err)
@@ -114,11 +114,11 @@ func (c *Controller) requireApproval(ctx context.Context, execution subject.Exec
 	if err != nil {
 		return expired(err, ended(execution))
 	}
-	ran, err := event.ParseRecipeVersion(first.Header.Get(event.HeaderSubject))
+	ran, err := first.Recipe()
 	if err != nil {
-		return fmt.Errorf("event %s: %w", first.ID(), err)
+		return err
 	}
-	pinned, err := c.catalogue.Resolve(ctx, execution.Customer, ran.AgentID, ran.RecipeID, ran.Version)
+	pinned, err := c.Catalogue.Resolve(ctx, execution.Customer, ran.AgentID, ran.RecipeID, ran.Version)
 	if err != nil {
 		return err
 	}
@@ -143,13 +143,13 @@ func names(step *recipe.Step, name string) bool {
 func (c *Controller) store(
 	ctx context.Context, execution subject.Execution, kind subject.SignalKind, name string, data []byte,
 ) (earlier []byte, err error) {
-	bucket, err := c.bus.JS.KeyValue(ctx, subject.BucketSignals)
+	bucket, err := c.Bus.JS.KeyValue(ctx, subject.BucketSignals)
 	if err == nil {
 		_, err = bucket.Create(ctx, execution.SignalKey(kind, name), data)
 	}
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		var found bool
-		if earlier, found, err = c.journal.Signal(ctx, execution, kind, name); found {
+		if earlier, found, err = c.Journal.Signal(ctx, execution, kind, name); found {
 			return earlier, nil
 		}
 		err = errors.Join(err, errUnreadable)
@@ -165,23 +165,18 @@ var errUnreadable = errors.New("a signal that is there cannot be read")
 // wake has the execution look at its signals. It comes after the signal is stored: an execution that stops to wait meanwhile either
 // finds the signal or is found waiting here.
 func (c *Controller) wake(ctx context.Context, execution subject.Execution) error {
-	last, err := c.journal.Last(ctx, execution)
+	last, err := c.Journal.Last(ctx, execution)
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
 		return nil
 	case err != nil:
 	case last.Kind == event.Waiting:
-		err = c.bus.Due(ctx, execution.Due())
+		err = c.Bus.Due(ctx, execution.Due())
 	default:
-		err = c.bus.Conn.Publish(execution.Notify(), nil)
+		err = c.Bus.Conn.Publish(execution.Notify(), nil)
 	}
 	if err != nil {
 		return unavailable(fmt.Errorf("wake the execution: %w", err))
 	}
 	return nil
-}
-
-func sameJSON(left, right []byte) bool {
-	var a, b bytes.Buffer
-	return json.Compact(&a, left) == nil && json.Compact(&b, right) == nil && bytes.Equal(a.Bytes(), b.Bytes())
 }

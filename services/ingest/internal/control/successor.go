@@ -43,7 +43,7 @@ func (c *Controller) Successor(ctx context.Context, execution subject.Execution,
 	if wish.Verb == event.VerbRerun {
 		return command, nil
 	}
-	pinned, err := c.catalogue.Resolve(ctx, command.Customer, command.Agent, command.Recipe, command.Version)
+	pinned, err := c.Catalogue.Resolve(ctx, command.Customer, command.Agent, command.Recipe, command.Version)
 	if err != nil {
 		return accept.Command{}, err
 	}
@@ -54,7 +54,7 @@ func (c *Controller) Successor(ctx context.Context, execution subject.Execution,
 	} else {
 		place := keeping.place(wish.Step)
 		if place < 0 {
-			return accept.Command{}, invalid("/from_step", fmt.Sprintf("is not a step of version %d of the recipe", pinned.Version))
+			return accept.Command{}, accept.Malformed("/from_step", fmt.Sprintf("is not a step of version %d of the recipe", pinned.Version))
 		}
 		from, err = c.before(ctx, old, func(id string) bool { return keeping.place(id) < place })
 	}
@@ -126,11 +126,11 @@ type progress struct {
 // latest is how far an execution had come in the end, as far as that is durable.
 func (c *Controller) latest(ctx context.Context, old *past) (progress, error) {
 	var last journal.Record
-	for record, err := range c.journal.Events(ctx, old.execution) {
+	for record, err := range c.Journal.Events(ctx, old.execution) {
 		if err != nil {
 			return progress{}, unread(err)
 		}
-		if isCheckpoint(record.Kind) {
+		if record.Kind.HasCheckpoint() {
 			last = record
 		}
 	}
@@ -150,11 +150,11 @@ func (c *Controller) before(ctx context.Context, old *past, may func(step string
 	for {
 		found := old.beginning()
 		if only(found) {
-			for record, err := range c.journal.Events(ctx, old.execution) {
+			for record, err := range c.Journal.Events(ctx, old.execution) {
 				if err != nil {
 					return progress{}, unread(err)
 				}
-				if !isCheckpoint(record.Kind) {
+				if !record.Kind.HasCheckpoint() {
 					continue
 				}
 				next, err := old.at(&record)
@@ -187,9 +187,9 @@ func (p *past) beginning() progress {
 }
 
 func (p *past) at(record *journal.Record) (progress, error) {
-	var checkpoint event.Checkpoint
-	if err := json.Unmarshal(record.Data, &checkpoint); err != nil {
-		return progress{}, fmt.Errorf("decode %s: %w", record.ID(), err)
+	checkpoint, _, err := record.Checkpoint()
+	if err != nil {
+		return progress{}, err
 	}
 	return progress{state: checkpoint.State, steps: checkpoint.Steps, charged: p.charged()}, nil
 }

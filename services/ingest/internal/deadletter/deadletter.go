@@ -121,6 +121,5 @@ func failure(sequence uint64, err error) error {
 	case errors.Is(err, bus.ErrUnredrivable):
 		return &problem.Error{Code: problem.Conflict, Message: "the dead letter does not say who gave it up: it can only be discarded"}
 	}
-	public := &problem.Error{Code: problem.Unavailable, Message: "the dead letters cannot be reached at the moment", Retryable: true}
-	return fmt.Errorf("%w: %w", public, err)
+	return problem.Public(err, "the dead letters cannot be reached at the moment")
 }

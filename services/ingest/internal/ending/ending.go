@@ -24,16 +24,16 @@ type End struct {
 
 // Failed is the end of an execution as failed for a reason, after its last event. Nothing is charged. first is its accepted event.
 func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor, now time.Time) (*End, error) {
-	recipe, err := event.ParseRecipeVersion(first.Header.Get(event.HeaderSubject))
+	recipe, err := first.Recipe()
 	if err != nil {
-		return nil, fmt.Errorf("event %s: %w", first.ID(), err)
+		return nil, err
 	}
 	began := first.Stored
-	var checkpoint event.Checkpoint
-	if last.Kind == event.Step || last.Kind == event.Started || last.Kind == event.Waiting {
-		if err := json.Unmarshal(last.Data, &checkpoint); err != nil {
-			return nil, fmt.Errorf("decode %s: %w", last.ID(), err)
-		}
+	checkpoint, found, err := last.Checkpoint()
+	if err != nil {
+		return nil, err
+	}
+	if found {
 		began = checkpoint.StartedAt
 	}
 	response := event.Response{

@@ -20,7 +20,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
-	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/queue"
@@ -64,18 +63,14 @@ func (i *Intake) handle(ctx context.Context, messages []jetstream.Msg) {
 	for _, message := range messages {
 		command, err := decode(message)
 		if err != nil {
-			i.reject(ctx, message, customerOf(message.Subject()), err)
+			i.reject(ctx, message, subject.RunRequestCustomer(message.Subject()), err)
 			continue
 		}
 		commands, accepted = append(commands, command), append(accepted, message)
 	}
 	for k, result := range i.acceptor.Accept(ctx, commands) {
-		i.settle(ctx, accepted[k], customerOf(accepted[k].Subject()), result.Err)
+		i.settle(ctx, accepted[k], subject.RunRequestCustomer(accepted[k].Subject()), result.Err)
 	}
-}
-
-func customerOf(name string) string {
-	return strings.TrimPrefix(name, subject.RunRequest(""))
 }
 
 // structured is a CloudEvent in JSON format (structured content mode).
@@ -89,9 +84,9 @@ type structured struct {
 const structuredType = "application/cloudevents+json"
 
 func decode(message jetstream.Msg) (accept.Command, error) {
-	customer := customerOf(message.Subject())
+	customer := subject.RunRequestCustomer(message.Subject())
 	if !subject.ValidID(customer) {
-		return accept.Command{}, invalid("", "the customer in the subject "+subject.ErrInvalidID.Error())
+		return accept.Command{}, accept.Malformed("", "the customer in the subject "+subject.ErrInvalidID.Error())
 	}
 	header, data := message.Headers(), message.Data()
 	meta, err := message.Metadata()
@@ -110,10 +105,10 @@ func decode(message jetstream.Msg) (accept.Command, error) {
 	if contentType := first(header, "Content-Type", "content-type"); strings.HasPrefix(contentType, structuredType) {
 		var envelope structured
 		if err := json.Unmarshal(data, &envelope); err != nil {
-			return accept.Command{}, invalid("", "is not a CloudEvent in JSON format: "+err.Error())
+			return accept.Command{}, accept.Malformed("", "is not a CloudEvent in JSON format: "+err.Error())
 		}
 		if envelope.ID == "" || envelope.SpecVersion != "1.0" {
-			return accept.Command{}, invalid("/specversion", "a CloudEvent has specversion 1.0 and an id")
+			return accept.Command{}, accept.Malformed("/specversion", "a CloudEvent has specversion 1.0 and an id")
 		}
 		data, command.IdempotencyKey = envelope.Data, envelope.ID
 		if envelope.TraceParent != "" {
@@ -139,12 +134,12 @@ func decodeRequest(data []byte) (event.RunRequest, error) {
 	var wrongType *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrongType):
-		return request, invalid("/"+strings.ReplaceAll(wrongType.Field, ".", "/"), "must not be a "+wrongType.Value)
+		return request, accept.Malformed("/"+strings.ReplaceAll(wrongType.Field, ".", "/"), "must not be a "+wrongType.Value)
 	case err != nil && strings.HasPrefix(err.Error(), "json: unknown field "):
 		name := strings.Trim(strings.TrimPrefix(err.Error(), "json: unknown field "), `"`)
-		return request, invalid("/"+name, "is not a field of a run request")
+		return request, accept.Malformed("/"+name, "is not a field of a run request")
 	case err != nil:
-		return request, invalid("", "is not valid JSON: "+err.Error())
+		return request, accept.Malformed("", "is not valid JSON: "+err.Error())
 	}
 	return request, nil
 }
@@ -156,10 +151,4 @@ func first(header nats.Header, names ...string) string {
 		}
 	}
 	return ""
-}
-
-func invalid(path, message string) error {
-	return &accept.InvalidInput{
-		Code: problem.InvalidRequest, Violations: []problem.Violation{{Path: path, Message: message}},
-	}
 }

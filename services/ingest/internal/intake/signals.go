@@ -2,7 +2,6 @@ package intake
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,6 +10,7 @@ import (
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/control"
 )
 
@@ -44,8 +44,7 @@ func (s *Signals) Run(ctx context.Context) error {
 func (s *Signals) take(ctx context.Context, message jetstream.Msg) (customer string, err error) {
 	execution, name, err := subject.ParseSignal(message.Subject())
 	if err != nil {
-		customer, _, _ = strings.Cut(strings.TrimPrefix(message.Subject(), "galley.signal."), ".")
-		return customer, invalid("", err.Error())
+		return execution.Customer, accept.Malformed("", err.Error())
 	}
 	return execution.Customer, s.control.Signal(ctx, execution, name, message.Data())
 }

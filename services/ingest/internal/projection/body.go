@@ -55,12 +55,9 @@ func linksOf(accepted *journal.Record) (Links, error) {
 
 // progress tells what is done of an execution that has not ended, and what it waits for when it waits.
 func (e *Execution) progress(last *journal.Record) error {
-	if last.Kind != event.Started && last.Kind != event.Step && last.Kind != event.Waiting {
-		return nil
-	}
-	var checkpoint event.Checkpoint
-	if err := json.Unmarshal(last.Data, &checkpoint); err != nil {
-		return fmt.Errorf("decode %s: %w", last.ID(), err)
+	checkpoint, _, err := last.Checkpoint()
+	if err != nil {
+		return err
 	}
 	for i := range checkpoint.Steps {
 		e.Steps = append(e.Steps, checkpoint.Steps[i].StepSummary)

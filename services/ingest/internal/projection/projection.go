@@ -150,9 +150,9 @@ func (c *changes) row(record *journal.Record, accepted time.Time) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("event %s: execution id: %w", record.ID(), err)
 	}
-	recipe, err := event.ParseRecipeVersion(record.Header.Get(event.HeaderSubject))
+	recipe, err := record.Recipe()
 	if err != nil {
-		return 0, fmt.Errorf("event %s: header %s: %w", record.ID(), event.HeaderSubject, err)
+		return 0, err
 	}
 	i := len(c.ids)
 	c.rows[record.Execution.ID] = i

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -149,7 +148,7 @@ func (q *Queue) read(ctx context.Context, waiting *lines, begin *jetstream.Strea
 
 // customerOf is whose line a request stands in. Those of nobody share one.
 func customerOf(name string) string {
-	if customer := strings.TrimPrefix(name, subject.RunRequest("")); subject.ValidID(customer) {
+	if customer := subject.RunRequestCustomer(name); subject.ValidID(customer) {
 		return customer
 	}
 	return ""

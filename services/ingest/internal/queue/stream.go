@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/schemas/subject"
 )
 
@@ -114,42 +115,11 @@ func (s *stream) missing(ctx context.Context, sequences []uint64, found map[uint
 }
 
 func (s *stream) leader(ctx context.Context, sequence uint64) (*content, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	request, err := json.Marshal(directGet{Sequence: sequence})
+	found, err := bus.Stored(ctx, s.conn, subject.StreamRuns, bus.StoredRequest{Sequence: sequence})
 	if err != nil {
-		return nil, fmt.Errorf("encode request: %w", err)
+		return nil, err
 	}
-	answer, err := s.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+subject.StreamRuns, request)
-	if err != nil {
-		return nil, fmt.Errorf("read run request %d: %w", sequence, err)
-	}
-	var reply struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message struct {
-			Subject string    `json:"subject"`
-			Header  []byte    `json:"hdrs"`
-			Data    []byte    `json:"data"`
-			Time    time.Time `json:"time"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(answer.Data, &reply); err != nil {
-		return nil, fmt.Errorf("read run request %d: %w", sequence, err)
-	}
-	if reply.Error != nil {
-		const noMessage jetstream.ErrorCode = 10037
-		if reply.Error.ErrorCode == noMessage {
-			return nil, jetstream.ErrMsgNotFound
-		}
-		return nil, fmt.Errorf("read run request %d: %w", sequence, reply.Error)
-	}
-	read := &content{subject: reply.Message.Subject, data: reply.Message.Data, stored: reply.Message.Time}
-	if len(reply.Message.Header) > 0 {
-		if read.header, err = nats.DecodeHeadersMsg(reply.Message.Header); err != nil {
-			return nil, fmt.Errorf("read run request %d: %w", sequence, err)
-		}
-	}
-	return read, nil
+	return &content{subject: found.Subject, header: found.Header, data: found.Data, stored: found.Time}, nil
 }
 
 // answers are what comes back for direct gets. A channel, because a synchronous subscription would take a message that its publisher

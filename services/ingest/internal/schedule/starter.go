@@ -43,14 +43,7 @@ type Acceptor interface {
 }
 
 // Starter starts what is due. Any number of processes may do so at the same time.
-type Starter struct {
-	bus      *bus.Bus
-	acceptor Acceptor
-	journal  *journal.Journal
-	ackWait  time.Duration
-	clock    clock.Clock
-	log      zerolog.Logger
-}
+type Starter struct{ StarterDeps }
 
 // StarterDeps is what a Starter is given.
 type StarterDeps struct {
@@ -65,9 +58,7 @@ type StarterDeps struct {
 
 // NewStarter makes a Starter.
 func NewStarter(deps StarterDeps) *Starter {
-	return &Starter{
-		bus: deps.Bus, acceptor: deps.Acceptor, journal: deps.Journal, ackWait: deps.AckWait, clock: deps.Clock, log: deps.Log,
-	}
+	return &Starter{StarterDeps: deps}
 }
 
 // Run starts what is due until ctx ends.
@@ -76,8 +67,8 @@ func (s *Starter) Run(ctx context.Context) error {
 }
 
 func (s *Starter) consume(ctx context.Context) error {
-	return s.bus.Consume(ctx, bus.Consumer{
-		Stream: subject.StreamDelays, Durable: "schedules", Filters: []string{subject.AllDueSchedules}, AckWait: s.ackWait,
+	return s.Bus.Consume(ctx, bus.Consumer{
+		Stream: subject.StreamDelays, Durable: "schedules", Filters: []string{subject.AllDueSchedules}, AckWait: s.AckWait,
 		MaxAckPending: maxAckPending, Batch: batch,
 	}, func(ctx context.Context, messages []jetstream.Msg) {
 		for _, message := range messages {
@@ -89,7 +80,7 @@ func (s *Starter) consume(ctx context.Context) error {
 func (s *Starter) handle(ctx context.Context, message jetstream.Msg) {
 	customer, id, err := subject.ParseScheduleDue(message.Subject())
 	if err != nil {
-		s.bus.DeadLetter(ctx, message, err)
+		s.Bus.DeadLetter(ctx, message, err)
 		return
 	}
 	wait, err := s.start(ctx, message, customer, id)
@@ -97,13 +88,13 @@ func (s *Starter) handle(ctx context.Context, message jetstream.Msg) {
 	case errors.Is(err, errMoved):
 		_ = message.NakWithDelay(movedDelay)
 	case err != nil:
-		s.log.Warn().Err(err).Str("customer", customer).Str("schedule", id).Msg("schedule not started, trying again")
+		s.Log.Warn().Err(err).Str("customer", customer).Str("schedule", id).Msg("schedule not started, trying again")
 		_ = message.NakWithDelay(retryDelay)
 	case wait > 0:
 		_ = message.NakWithDelay(wait)
 	default:
 		if err := message.Ack(); err != nil {
-			s.log.Warn().Err(err).Msg("due schedule not acknowledged, it will be delivered again")
+			s.Log.Warn().Err(err).Msg("due schedule not acknowledged, it will be delivered again")
 		}
 	}
 }
@@ -111,7 +102,7 @@ func (s *Starter) handle(ctx context.Context, message jetstream.Msg) {
 // start does everything that is due of a schedule and sets its delay. It returns how long the message has to wait where this process
 // thinks that the server's clock is fast.
 func (s *Starter) start(ctx context.Context, message jetstream.Msg, customer, id string) (wait time.Duration, err error) {
-	schedules, err := openBucket(ctx, s.bus.JS)
+	schedules, err := openBucket(ctx, s.Bus.JS)
 	if err != nil {
 		return 0, err
 	}
@@ -119,7 +110,7 @@ func (s *Starter) start(ctx context.Context, message jetstream.Msg, customer, id
 	if err != nil || !known {
 		return 0, err
 	}
-	now := s.clock()
+	now := s.Clock()
 	if len(current.Starting) == 0 {
 		if current.NextAt == nil {
 			return 0, nil
@@ -128,7 +119,7 @@ func (s *Starter) start(ctx context.Context, message jetstream.Msg, customer, id
 			if early < clockSkew {
 				return early, nil
 			}
-			return 0, arm(ctx, s.bus, &current)
+			return 0, arm(ctx, s.Bus, &current)
 		}
 		current.Starting, err = current.pass(now, func() (bool, error) { return s.ongoing(ctx, &current) })
 		if err != nil {
@@ -149,7 +140,7 @@ func (s *Starter) start(ctx context.Context, message jetstream.Msg, customer, id
 	if current.NextAt == nil {
 		return 0, nil
 	}
-	return 0, arm(ctx, s.bus, &current)
+	return 0, arm(ctx, s.Bus, &current)
 }
 
 // ongoing tells whether the schedule's previous execution goes on. One that the journal does not hold any more has ended.
@@ -157,7 +148,7 @@ func (s *Starter) ongoing(ctx context.Context, current *stored) (bool, error) {
 	if current.LastExecutionID == "" {
 		return false, nil
 	}
-	last, err := s.journal.Last(ctx, subject.Execution{Customer: current.CustomerID, ID: current.LastExecutionID})
+	last, err := s.Journal.Last(ctx, subject.Execution{Customer: current.CustomerID, ID: current.LastExecutionID})
 	if errors.Is(err, journal.ErrNotFound) {
 		return false, nil
 	}
@@ -172,7 +163,7 @@ func (s *Starter) ongoing(ctx context.Context, current *stored) (bool, error) {
 func (s *Starter) launch(ctx context.Context, message jetstream.Msg, current *stored) error {
 	for i, at := range current.Starting {
 		command := current.command(at)
-		accepted := s.acceptor.Accept(ctx, []accept.Command{command})[0]
+		accepted := s.Acceptor.Accept(ctx, []accept.Command{command})[0]
 		refused, isRefusal := errors.AsType[*problem.Error](accepted.Err)
 		switch {
 		case accepted.Err == nil, isRefusal && refused.Code == problem.Conflict:
@@ -196,7 +187,7 @@ func (s *Starter) reject(ctx context.Context, message jetstream.Msg, current *st
 	if err != nil {
 		return fmt.Errorf("read metadata: %w", err)
 	}
-	now := s.clock()
+	now := s.Clock()
 	body := event.Rejection{
 		CustomerID: current.CustomerID, Subject: message.Subject(), MessageID: current.ScheduleID + "/" + at.UTC().Format(time.RFC3339),
 		Sequence: meta.Sequence.Stream, Code: problem.InvalidRequest, Message: cause.Error(), RejectedAt: now,
@@ -219,7 +210,7 @@ func (s *Starter) reject(ctx context.Context, message jetstream.Msg, current *st
 	} {
 		out.Header.Set(name, value)
 	}
-	if _, err := s.bus.JS.PublishMsg(ctx, out); err != nil {
+	if _, err := s.Bus.JS.PublishMsg(ctx, out); err != nil {
 		return fmt.Errorf("report refused start: %w", err)
 	}
 	return nil
@@ -227,7 +218,7 @@ func (s *Starter) reject(ctx context.Context, message jetstream.Msg, current *st
 
 // sweep makes up for what was lost between the bucket and the delays: at the start, and every minute.
 func (s *Starter) sweep(ctx context.Context) error {
-	report := func(err error) { s.log.Warn().Err(err).Msg("schedules not swept, trying again") }
+	report := func(err error) { s.Log.Warn().Err(err).Msg("schedules not swept, trying again") }
 	for lifecycle.Retry(ctx, report, s.Sweep) == nil && lifecycle.Sleep(ctx, sweepInterval) {
 	}
 	return nil
@@ -235,7 +226,7 @@ func (s *Starter) sweep(ctx context.Context) error {
 
 // Sweep looks at every schedule once: what is overdue is made due, what has no delay gets one.
 func (s *Starter) Sweep(ctx context.Context) error {
-	schedules, err := openBucket(ctx, s.bus.JS)
+	schedules, err := openBucket(ctx, s.Bus.JS)
 	if err != nil {
 		return err
 	}
@@ -243,7 +234,7 @@ func (s *Starter) Sweep(ctx context.Context) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	delays, err := s.bus.JS.Stream(ctx, subject.StreamDelays)
+	delays, err := s.Bus.JS.Stream(ctx, subject.StreamDelays)
 	if err != nil {
 		return fmt.Errorf("look up delays: %w", err)
 	}
@@ -251,15 +242,15 @@ func (s *Starter) Sweep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list delays: %w", err)
 	}
-	late := s.clock().Add(-overdue)
+	late := s.Clock().Add(-overdue)
 	for i := range all {
 		current := &all[i]
 		_, delayed := info.State.Subjects[subject.ScheduleDelay(current.CustomerID, current.ScheduleID)]
 		switch {
 		case len(current.Starting) > 0, current.NextAt != nil && current.NextAt.Before(late):
-			err = s.bus.Due(ctx, subject.ScheduleDue(current.CustomerID, current.ScheduleID))
+			err = s.Bus.Due(ctx, subject.ScheduleDue(current.CustomerID, current.ScheduleID))
 		case current.NextAt != nil && !delayed:
-			err = arm(ctx, s.bus, current)
+			err = arm(ctx, s.Bus, current)
 		}
 		if err != nil {
 			return err

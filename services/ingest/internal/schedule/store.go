@@ -33,13 +33,7 @@ type Checker interface {
 }
 
 // Store keeps schedules and records what people do to them. Errors that a caller may see are *problem.Error, or unwrap to one.
-type Store struct {
-	pool    *pgxpool.Pool
-	bus     *bus.Bus
-	outbox  *outbox.Outbox
-	checker Checker
-	clock   clock.Clock
-}
+type Store struct{ StoreDeps }
 
 // StoreDeps is what a Store is given.
 type StoreDeps struct {
@@ -53,7 +47,7 @@ type StoreDeps struct {
 
 // NewStore makes a Store.
 func NewStore(deps StoreDeps) *Store {
-	return &Store{pool: deps.Pool, bus: deps.Bus, outbox: deps.Outbox, checker: deps.Checker, clock: deps.Clock}
+	return &Store{StoreDeps: deps}
 }
 
 // Create makes a schedule. One that exists is a CONFLICT, and so is one too many.
@@ -65,7 +59,7 @@ func (s *Store) Create(ctx context.Context, customer, id string, plan Plan, auth
 	if err := s.check(ctx, customer, &plan); err != nil {
 		return Schedule{}, err
 	}
-	now := s.clock()
+	now := s.Clock()
 	made := stored{Schedule: Schedule{ScheduleID: id, CustomerID: customer, Plan: plan, CreatedAt: now, UpdatedAt: now}}
 	var err error
 	if made.NextAt, err = plan.next(now); err != nil {
@@ -151,7 +145,7 @@ func (s *Store) Delete(ctx context.Context, customer, id string, author catalogu
 
 // Get finds a schedule.
 func (s *Store) Get(ctx context.Context, customer, id string) (Schedule, error) {
-	schedules, err := openBucket(ctx, s.bus.JS)
+	schedules, err := openBucket(ctx, s.Bus.JS)
 	if err != nil {
 		return Schedule{}, failure(err)
 	}
@@ -167,7 +161,7 @@ func (s *Store) Get(ctx context.Context, customer, id string) (Schedule, error) 
 
 // List gives all schedules of a customer, by id, without their inputs.
 func (s *Store) List(ctx context.Context, customer string) ([]Schedule, error) {
-	schedules, err := openBucket(ctx, s.bus.JS)
+	schedules, err := openBucket(ctx, s.Bus.JS)
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -188,7 +182,7 @@ func (s *Store) check(ctx context.Context, customer string, plan *Plan) error {
 	if err := plan.validate(); err != nil {
 		return err
 	}
-	return s.checker.Check(ctx, accept.Command{
+	return s.Checker.Check(ctx, accept.Command{
 		Customer: customer, Agent: plan.AgentID, Recipe: plan.RecipeID, Version: plan.Version, Input: plan.Input,
 	})
 }
@@ -211,7 +205,7 @@ func (s *Store) change(
 	var current stored
 	err := s.transact(ctx, done, func(schedules bucket) (err error) {
 		current, err = settled(ctx, schedules, done.customer, done.id, func(current *stored) error {
-			now := s.clock()
+			now := s.Clock()
 			changes, err := apply(current, now)
 			if err != nil {
 				return err
@@ -250,7 +244,7 @@ func settled(ctx context.Context, schedules bucket, customer, id string, do func
 // transact records the action and has it done. The bucket is written last, so what is refused leaves no activity. Only a commit that
 // fails leaves a change without one, and its author with UNAVAILABLE.
 func (s *Store) transact(ctx context.Context, done action, do func(schedules bucket) error) error {
-	err := postgres.Transact(ctx, s.pool, done.customer, func(tx pgx.Tx) error {
+	err := postgres.Transact(ctx, s.Pool, done.customer, func(tx pgx.Tx) error {
 		// One change of a customer's schedules at a time, so that their number is exact.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, hashtext($2))`, lockChanges, done.customer); err != nil {
 			return fmt.Errorf("lock schedules: %w", err)
@@ -258,7 +252,7 @@ func (s *Store) transact(ctx context.Context, done action, do func(schedules buc
 		if err := s.record(ctx, tx, done); err != nil {
 			return err
 		}
-		schedules, err := openBucket(ctx, s.bus.JS)
+		schedules, err := openBucket(ctx, s.Bus.JS)
 		if err != nil {
 			return err
 		}
@@ -270,14 +264,14 @@ func (s *Store) transact(ctx context.Context, done action, do func(schedules buc
 	if err != nil {
 		return failure(err)
 	}
-	s.outbox.Wake()
+	s.Outbox.Wake()
 	return nil
 }
 
 func (s *Store) record(ctx context.Context, tx pgx.Tx, done action) error {
 	activity := event.Activity{
 		CustomerID: done.customer, ActionType: "schedule." + done.verb, ResourceType: "schedule", ResourceID: done.id,
-		Actor: done.author.Actor, Outcome: "success", OccurredAt: s.clock(),
+		Actor: done.author.Actor, Outcome: "success", OccurredAt: s.Clock(),
 	}
 	if plan := done.plan; plan != nil {
 		changes := map[string]any{"agent_id": plan.AgentID, "recipe_id": plan.RecipeID, "overlap": plan.Overlap, "missed": plan.Missed}
@@ -294,12 +288,12 @@ func (s *Store) record(ctx context.Context, tx pgx.Tx, done action) error {
 			return fmt.Errorf("encode changes: %w", err)
 		}
 	}
-	return s.outbox.Activity(ctx, tx, activity, done.author.Trace)
+	return s.Outbox.Activity(ctx, tx, activity, done.author.Trace)
 }
 
 // arm sets or removes the delay. The starter's sweep makes up for a failure.
 func (s *Store) arm(ctx context.Context, current *stored) {
-	_ = arm(ctx, s.bus, current)
+	_ = arm(ctx, s.Bus, current)
 }
 
 func arm(ctx context.Context, messages *bus.Bus, current *stored) error {
@@ -322,9 +316,5 @@ func violation(path, message string) error {
 
 // failure makes err one that a caller may see.
 func failure(err error) error {
-	if _, known := errors.AsType[*problem.Error](err); known {
-		return err
-	}
-	public := &problem.Error{Code: problem.Unavailable, Message: "the schedules cannot be reached at the moment", Retryable: true}
-	return fmt.Errorf("%w: %w", public, err)
+	return problem.Public(err, "the schedules cannot be reached at the moment")
 }

@@ -15,24 +15,24 @@ import (
 // end ends an execution that nobody has ended by its deadline: failed, TIMEOUT, nothing charged. When it moves on meanwhile it is not
 // stuck, and is left alone.
 func (w *Watch) end(ctx context.Context, execution subject.Execution) error {
-	last, err := w.journal.Last(ctx, execution)
+	last, err := w.Journal.Last(ctx, execution)
 	if err != nil {
 		return err
 	}
 	if last.Kind == event.Completed {
 		return nil
 	}
-	first, err := w.journal.First(ctx, execution)
+	first, err := w.Journal.First(ctx, execution)
 	if err != nil {
 		return err
 	}
 	end, err := ending.Failed(&first, &last, problem.Error{
 		Code: problem.Timeout, Message: "the execution has not ended before its deadline", Retryable: true,
-	}, event.Actor{Type: "service", ID: query.ServiceIngest}, w.clock())
+	}, event.Actor{Type: "service", ID: query.ServiceIngest}, w.Clock())
 	if err != nil {
 		return err
 	}
-	result := w.journal.Append(ctx, end.Entry)[0]
+	result := w.Journal.Append(ctx, end.Entry)[0]
 	var moved *journal.MovedError
 	switch {
 	case errors.As(result.Err, &moved):
@@ -41,9 +41,9 @@ func (w *Watch) end(ctx context.Context, execution subject.Execution) error {
 		return result.Err
 	}
 	// The end stands. Those who miss it find it in the journal.
-	err = errors.Join(w.journal.Reply(ctx, first.Header, end.Header, end.Data), w.bus.Conn.Publish(execution.Notify(), nil))
+	err = errors.Join(w.Journal.Reply(ctx, first.Header, end.Header, end.Data), w.Bus.Conn.Publish(execution.Notify(), nil))
 	if err != nil {
-		w.log.Warn().Err(err).Str("execution", execution.ID).Msg("ended, but not everybody was told")
+		w.Log.Warn().Err(err).Str("execution", execution.ID).Msg("ended, but not everybody was told")
 	}
 	return nil
 }

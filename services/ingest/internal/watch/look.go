@@ -14,13 +14,6 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 )
 
-// childPatience and slotPatience are after how long at most an execution looks by itself whether one that it runs has ended, and whether
-// there is a slot for it.
-const (
-	childPatience = time.Minute
-	slotPatience  = 5 * time.Minute
-)
-
 // look is one look at several executions.
 type look struct {
 	*Watch
@@ -32,7 +25,7 @@ type look struct {
 func (l *look) isReady(ctx context.Context, service string) bool {
 	ready, asked := l.ready[service]
 	if !asked {
-		answer, err := bus.Ask[query.Readiness](ctx, l.bus, service, query.Ready, struct{}{})
+		answer, err := bus.Ask[query.Readiness](ctx, l.Bus, service, query.Ready, struct{}{})
 		ready = err == nil && answer.Ready
 		l.ready[service] = ready
 	}
@@ -42,13 +35,13 @@ func (l *look) isReady(ctx context.Context, service string) bool {
 // examine says how an execution is stuck; the zero Kind when it is not.
 func (l *look) examine(ctx context.Context, candidate *candidate) (Finding, error) {
 	finding := Finding{CustomerID: candidate.Customer, ExecutionID: candidate.ID, AcceptedAt: candidate.accepted}
-	last, err := l.journal.Last(ctx, candidate.Execution)
+	last, err := l.Journal.Last(ctx, candidate.Execution)
 	if err == nil && last.Kind == event.Completed {
 		return finding, nil // the projection will hear of it
 	}
 	first := last
 	if err == nil && last.Kind != event.Accepted {
-		first, err = l.journal.First(ctx, candidate.Execution)
+		first, err = l.Journal.First(ctx, candidate.Execution)
 	}
 	if errors.Is(err, journal.ErrNotFound) {
 		finding.Kind, finding.Since = Lost, candidate.accepted
@@ -81,9 +74,9 @@ func (l *look) classify(ctx context.Context, first, last *journal.Record) (kind 
 		}
 		return Unfunded, last.Stored, nil
 	case event.Waiting:
-		var checkpoint event.Checkpoint
-		if err := json.Unmarshal(last.Data, &checkpoint); err != nil {
-			return "", time.Time{}, fmt.Errorf("decode %s: %w", last.ID(), err)
+		checkpoint, _, err := last.Checkpoint()
+		if err != nil {
+			return "", time.Time{}, err
 		}
 		return Asleep, l.wake(ctx, &request, last, &checkpoint), nil
 	case event.Funded, event.Started, event.Step, event.Completed:
@@ -104,11 +97,11 @@ func (l *look) wake(ctx context.Context, request *event.Request, last *journal.R
 		wait := &checkpoint.Waits[i]
 		earlier(wait.Until)
 		if wait.Execution != "" {
-			earlier(last.Stored.Add(childPatience))
+			earlier(last.Stored.Add(event.MaxChildWait))
 		}
 		if wait.Slot != "" {
 			timed = false // the time-out of a recipe begins with the slot
-			earlier(last.Stored.Add(slotPatience))
+			earlier(last.Stored.Add(event.MaxSlotWait))
 		}
 	}
 	if found := l.recipe(ctx, request); timed && found != nil {
@@ -119,7 +112,7 @@ func (l *look) wake(ctx context.Context, request *event.Request, last *journal.R
 
 // recipe is nil for one that cannot be found at the moment.
 func (l *look) recipe(ctx context.Context, request *event.Request) *recipe.Recipe {
-	pinned, err := l.recipes.Resolve(ctx, request.CustomerID, request.AgentID, request.RecipeID, request.RecipeVersion)
+	pinned, err := l.Recipes.Resolve(ctx, request.CustomerID, request.AgentID, request.RecipeID, request.RecipeVersion)
 	if err != nil {
 		return nil
 	}

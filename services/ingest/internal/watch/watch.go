@@ -85,30 +85,19 @@ type Deps struct {
 }
 
 // Watch looks for executions that are stuck. It is safe for concurrent use.
-type Watch struct {
-	pool     *pgxpool.Pool
-	bus      *bus.Bus
-	journal  *journal.Journal
-	recipes  Recipes
-	interval time.Duration
-	clock    clock.Clock
-	log      zerolog.Logger
-}
+type Watch struct{ Deps }
 
 // New makes a Watch.
 func New(deps Deps) *Watch {
-	return &Watch{
-		pool: deps.Pool, bus: deps.Bus, journal: deps.Journal, recipes: deps.Recipes, interval: deps.Interval, clock: deps.Clock,
-		log: deps.Log,
-	}
+	return &Watch{Deps: deps}
 }
 
 // Run looks at everything that is under way, a part at a time, and helps where it can, until ctx ends, in one process at a time.
 func (w *Watch) Run(ctx context.Context) error {
-	report := func(err error) { w.log.Warn().Err(err).Msg("watch interrupted") }
-	return postgres.Lead(ctx, w.pool, lockID, report, func(ctx context.Context) error {
+	report := func(err error) { w.Log.Warn().Err(err).Msg("watch interrupted") }
+	return postgres.Lead(ctx, w.Pool, lockID, report, func(ctx context.Context) error {
 		var place *Place
-		for lifecycle.Sleep(ctx, w.interval) {
+		for lifecycle.Sleep(ctx, w.Interval) {
 			look := w.begin()
 			findings, next, err := look.look(ctx, place, MaxLook)
 			if err != nil {
@@ -136,7 +125,7 @@ func (w *Watch) Look(ctx context.Context, from *Place, limit int) (findings []Fi
 }
 
 func (w *Watch) begin() *look {
-	return &look{Watch: w, now: w.clock(), ready: map[string]bool{}}
+	return &look{Watch: w, now: w.Clock(), ready: map[string]bool{}}
 }
 
 func (l *look) look(ctx context.Context, from *Place, limit int) (findings []Finding, next *Place, err error) {
@@ -170,7 +159,7 @@ func (w *Watch) underWay(ctx context.Context, before time.Time, from *Place, lim
 	if from == nil {
 		from = &Place{}
 	}
-	rows, err := w.pool.Query(ctx, `SELECT customer_id, execution_id::text, accepted_at FROM ingest.executions
+	rows, err := w.Pool.Query(ctx, `SELECT customer_id, execution_id::text, accepted_at FROM ingest.executions
 		 WHERE completed_at IS NULL AND accepted_at < $1 AND (accepted_at, execution_id) > ($2, $3)
 		 ORDER BY accepted_at, execution_id LIMIT $4`, before, from.AcceptedAt, from.ExecutionID, limit)
 	if err != nil {
@@ -205,7 +194,7 @@ func (l *look) help(ctx context.Context, findings []Finding) error {
 	for kind, number := range numbers {
 		counts.Int(string(kind), number)
 	}
-	l.log.Warn().Dict("counts", counts).Strs("executions", named).Msg("executions are stuck")
+	l.Log.Warn().Dict("counts", counts).Strs("executions", named).Msg("executions are stuck")
 	return nil
 }
 
@@ -216,7 +205,7 @@ func (l *look) helpOne(ctx context.Context, finding *Finding) error {
 		return l.end(ctx, execution)
 	case Asleep:
 		if l.isReady(ctx, query.ServiceExecutor) { // calls that nobody hears would pile up
-			return l.bus.Due(ctx, execution.Due())
+			return l.Bus.Due(ctx, execution.Due())
 		}
 	case Unfunded, Silent, Lost: // whoever finds out why has to help
 	}
