@@ -21,6 +21,7 @@ const (
 	activityRetention   = 30 * 24 * time.Hour
 	deadLetterRetention = 90 * 24 * time.Hour
 	dedupeWindow        = 2 * time.Minute
+	storeMarkerTTL      = time.Minute
 )
 
 // Settings say how the streams are kept.
@@ -66,6 +67,21 @@ func (b *Bus) Provision(ctx context.Context) error {
 			return fmt.Errorf("provision bucket %s: %w", bucket.Bucket, err)
 		}
 	}
+	return b.provisionFiles(ctx)
+}
+
+func (b *Bus) provisionFiles(ctx context.Context) error {
+	files := jetstream.ObjectStoreConfig{
+		Bucket: subject.BucketFiles, Description: "Customers' files", TTL: b.settings.JournalRetention,
+		Storage: jetstream.FileStorage, Replicas: b.settings.Replicas,
+	}
+	_, err := b.JS.CreateObjectStore(ctx, files)
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		_, err = b.JS.UpdateObjectStore(ctx, files)
+	}
+	if err != nil {
+		return fmt.Errorf("provision object store %s: %w", files.Bucket, err)
+	}
 	return nil
 }
 
@@ -75,11 +91,14 @@ func (b *Bus) buckets() []jetstream.KeyValueConfig {
 			Bucket: name, Description: description, TTL: maxAge, Storage: jetstream.FileStorage, Replicas: b.settings.Replicas,
 		}
 	}
+	store := file(subject.BucketStore, "What customers' recipes keep beyond an execution", 0)
+	store.LimitMarkerTTL = storeMarkerTTL // keys may have a time to live of their own
 	return []jetstream.KeyValueConfig{
 		file(subject.BucketRecipes, "Immutable recipe versions", 0),
 		file(subject.BucketSignals, "Events and decisions that executions wait for", b.settings.JournalRetention),
 		file(subject.BucketSchedules, "When recipes start by themselves", 0),
 		file(subject.BucketSecrets, "Customers' secrets, encrypted", 0),
+		store,
 		file(subject.BucketSlots, "Executions under way where their number is limited", 0),
 	}
 }

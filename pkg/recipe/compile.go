@@ -17,7 +17,7 @@ type Compiler struct {
 	env             *cel.Env
 	intrinsics      map[string]intrinsic
 	implementations map[string]implementation
-	components      map[Kind]*schema
+	components      map[Kind]*Component
 }
 
 // NewCompiler builds a compiler. An error is a defect of this package.
@@ -26,22 +26,18 @@ func NewCompiler() (*Compiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Compiler{env: env, intrinsics: newIntrinsics(), components: make(map[Kind]*schema)}
+	c := &Compiler{env: env, intrinsics: newIntrinsics()}
 	if c.implementations, err = implementations(env, c.intrinsics); err != nil {
 		return nil, fmt.Errorf("find the functions of CEL: %w", err)
 	}
-	for _, kind := range kinds() {
-		if c.components[kind], err = compileComponent(kind); err != nil {
-			return nil, fmt.Errorf("compile the schema of %s: %w", kind, err)
-		}
-	}
-	return c, nil
+	c.components, err = readComponents()
+	return c, err
 }
 
 // Load reads a recipe document, YAML or JSON, and checks everything that can be known before it runs. The error is [Problems]:
 // everything that is wrong, in the order of the lines.
 func (c *Compiler) Load(doc []byte) (*Recipe, error) {
-	document, problems := parse(doc)
+	document, problems := c.parse(doc)
 	if document == nil {
 		return nil, problems.err()
 	}

@@ -3,94 +3,170 @@ package recipe
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"path"
 	"slices"
 	"strings"
+
+	"github.com/galley-engine/galley/schemas/problem"
 )
 
 //go:embed component/*.json
-var componentSchemas embed.FS
+var componentFiles embed.FS
 
 // Kind names the component that runs a step.
 type Kind string
 
-// The kinds that this version runs.
+// The kinds that the engine runs itself, because they are about the execution and not about the world.
 const (
-	// KindHTTP calls an HTTP API. Its input is {method, url, query, headers, body}, its output {status, headers, body}.
-	KindHTTP Kind = "action.http"
-	// KindStateSet writes each field of its input to the shared state; its output is that input.
-	KindStateSet Kind = "state.set"
-	// KindRecipeRun runs another recipe of the customer as an execution of its own. Its input is {agent, recipe, version?, input?}, its
-	// output the standard response.
+	// KindRecipeRun runs another recipe of the customer as an execution of its own.
 	KindRecipeRun Kind = "recipe.run"
-	// KindWaitFor waits {duration}, KindWaitUntil until {time} (RFC 3339). Their output is {until}.
+	// KindWaitFor waits for a duration, KindWaitUntil until a moment.
 	KindWaitFor   Kind = "wait.for"
 	KindWaitUntil Kind = "wait.until"
-	// KindWaitEvent waits for the event {name} for at most {timeout}. Its output is the event's data.
+	// KindWaitEvent waits for an event, KindApproval for a decision.
 	KindWaitEvent Kind = "wait.event"
-	// KindApproval waits for a decision about {title} for at most {timeout}. Its output is {approved, by, comment, at}; the step fails when
-	// it is rejected.
-	KindApproval Kind = "approval"
+	KindApproval  Kind = "approval"
 )
 
-// Waits reports whether steps of this kind wait for something that takes its time: a clock, a person, another execution.
-func (k Kind) Waits() bool {
-	switch k {
-	case KindRecipeRun, KindWaitFor, KindWaitUntil, KindWaitEvent, KindApproval:
-		return true
-	case KindHTTP, KindStateSet:
+// The kinds that components run.
+const (
+	KindHTTP        Kind = "action.http"
+	KindStateSet    Kind = "state.set"
+	KindStateMerge  Kind = "state.merge"
+	KindStateDelete Kind = "state.delete"
+
+	// workerPrefix begins the kinds that programs outside galley run; all share one description.
+	workerPrefix      = "worker."
+	KindWorker   Kind = "worker"
+)
+
+// Worker is the name of the worker that runs steps of this kind, such as shout for worker.shout; empty for all other kinds.
+func (k Kind) Worker() string {
+	name, found := strings.CutPrefix(string(k), workerPrefix)
+	if !found {
+		return ""
 	}
-	return false
+	return name
 }
 
-// Effect reports whether a step of this kind changes something outside the process, so that its outcome must be durable before
-// the next step begins. Only such steps may read secrets.
-func (k Kind) Effect() bool {
-	return k == KindHTTP
+// Component describes the steps of one kind: what an author may write, what the engine has to know, and what the documentation says.
+// It is read from component/<kind>.json: the JSON Schema of the step's with, which has the rest under "x-galley".
+type Component struct {
+	// Kind is "worker" for all workers.
+	Kind        Kind   `json:"-"`
+	Title       string `json:"title"`
+	Description string `json:"description"`
+	Traits      `json:"x-galley"`
+	// With is the JSON Schema of the input, without Traits.
+	With json.RawMessage `json:"-"`
+
+	schema *schema
+	// closed says that the input has no other fields than those of the schema.
+	closed bool
 }
 
-func kinds() []Kind {
-	return []Kind{KindHTTP, KindStateSet, KindRecipeRun, KindWaitFor, KindWaitUntil, KindWaitEvent, KindApproval}
+// Traits are what a schema cannot say of a component.
+type Traits struct {
+	// Effect: a step does, or reads, something outside the process, so that its outcome must be durable before the next step begins.
+	// Such steps have time-outs and are tried again.
+	Effect bool `json:"effect"`
+	// Waits: a step waits for something that takes its time: a clock, a person, another execution.
+	Waits bool `json:"waits"`
+	// Secrets: the input may read secrets.
+	Secrets bool `json:"secrets"`
+	// Meters are what a step can be priced by, besides a fixed price.
+	Meters []Meter `json:"meters"`
+	// Charges: a step exists to be paid for, and so must have a metered price.
+	Charges bool `json:"charges"`
+	// Output is the JSON Schema of the output.
+	Output json.RawMessage `json:"output"`
+	// Errors are the codes that are special to the kind or need an explanation.
+	Errors []ComponentError `json:"errors"`
 }
 
-func kindNames() string {
-	var names strings.Builder
-	all := kinds()
-	for i, kind := range all {
-		switch i {
-		case 0:
-		case len(all) - 1:
-			names.WriteString(" and ")
-		default:
-			names.WriteString(", ")
+// ComponentError says when a component fails with a code.
+type ComponentError struct {
+	Code      problem.Code `json:"code"`
+	Retryable bool         `json:"retryable"`
+	When      string       `json:"when"`
+}
+
+// Components are the kinds that there are, by their names.
+func (c *Compiler) Components() []*Component {
+	kinds := slices.Sorted(maps.Keys(c.components))
+	components := make([]*Component, len(kinds))
+	for i, kind := range kinds {
+		components[i] = c.components[kind]
+	}
+	return components
+}
+
+// component is the description of a kind, nil for one that does not exist.
+func (c *Compiler) component(kind Kind) *Component {
+	if name, isWorker := strings.CutPrefix(string(kind), workerPrefix); isWorker {
+		if !isID(name) {
+			return nil
 		}
-		names.WriteString(string(kind))
+		return c.components[KindWorker]
 	}
-	return names.String()
+	if kind == KindWorker {
+		return nil
+	}
+	return c.components[kind]
 }
 
-func (k Kind) exists() bool {
-	return slices.Contains(kinds(), k)
+func (c *Compiler) kindNames() string {
+	var names []string
+	for _, component := range c.Components() {
+		name := string(component.Kind)
+		if component.Kind == KindWorker {
+			name = workerPrefix + "<name>"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// planned reports whether the recipe format has this kind although nothing runs it yet.
-func (k Kind) planned() bool {
-	name, isWorker := strings.CutPrefix(string(k), "worker.")
-	return isWorker && isID(name) || slices.Contains([]Kind{
-		"ai.chat", "action.sql", "correspondence.email", "correspondence.sms", "correspondence.webhook",
-		"state.merge", "state.delete", "state.get", "audit.note", "subscription.check", "subscription.charge",
-	}, k)
-}
-
-// compileComponent compiles the JSON Schema of a kind's input.
-func compileComponent(kind Kind) (*schema, error) {
-	text, err := componentSchemas.ReadFile("component/" + string(kind) + ".json")
+// readComponents reads the descriptions of all kinds.
+func readComponents() (map[Kind]*Component, error) {
+	files, err := componentFiles.ReadDir("component")
 	if err != nil {
-		return nil, fmt.Errorf("read the schema: %w", err)
+		return nil, err
 	}
-	var document any
-	if err := json.Unmarshal(text, &document); err != nil {
-		return nil, fmt.Errorf("read the schema: %w", err)
+	components := make(map[Kind]*Component, len(files))
+	for _, file := range files {
+		kind := Kind(strings.TrimSuffix(file.Name(), ".json"))
+		text, err := componentFiles.ReadFile(path.Join("component", file.Name()))
+		if err != nil {
+			return nil, err
+		}
+		if components[kind], err = readComponent(kind, text); err != nil {
+			return nil, fmt.Errorf("describe %s: %w", kind, err)
+		}
 	}
-	return compileSchema(document)
+	return components, nil
+}
+
+func readComponent(kind Kind, text []byte) (*Component, error) {
+	component := &Component{Kind: kind}
+	var document map[string]any
+	if err := errors.Join(json.Unmarshal(text, component), json.Unmarshal(text, &document)); err != nil {
+		return nil, err
+	}
+	for _, meter := range component.Meters {
+		if _, known := meter.unit(); !known {
+			return nil, fmt.Errorf("there is no meter %q", meter)
+		}
+	}
+	delete(document, "x-galley")
+	var err error
+	if component.With, err = json.Marshal(document); err != nil {
+		return nil, err
+	}
+	component.closed = document["additionalProperties"] == false
+	component.schema, err = compileSchema(document)
+	return component, err
 }

@@ -8,16 +8,16 @@ import (
 
 // checkWith checks the literal parts of a component's input against its schema; a template can become anything.
 func (k *compilation) checkWith(kind Kind, with *node) {
-	component := k.components[kind]
+	component := k.component(kind)
 	if component == nil {
 		return
 	}
-	for _, v := range component.violations(with.native()) {
+	for _, v := range component.schema.violations(with.native()) {
 		if at, exists := with.find(v.tokens); !exists || !at.isTemplate() {
 			k.reportBelow(with, v, v.code())
 		}
 	}
-	d := &decoder{reader: k.reader}
+	d := &decoder{reader: k.reader, components: k.Compiler}
 	switch kind {
 	case KindRecipeRun:
 		d.id(with.literal("agent"))
@@ -29,7 +29,21 @@ func (k *compilation) checkWith(kind Kind, with *node) {
 		k.wait(d, with.literal("timeout"))
 	case KindApproval:
 		k.wait(d, with.literal("timeout"))
-	case KindHTTP, KindStateSet, KindWaitUntil:
+	case KindStateDelete:
+		k.fieldNames(with.field("fields"))
+	default:
+	}
+}
+
+// fieldNames refuses names that are known only when the step runs: what the state holds is checked before.
+func (k *compilation) fieldNames(list *node) {
+	if list == nil {
+		return
+	}
+	for _, n := range append([]*node{list}, list.items...) {
+		if n.isTemplate() {
+			k.report(CodeInvalidValue, n, "name the fields themselves: an expression cannot say which")
+		}
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 // and go on: an author wants to see every problem at once.
 type decoder struct {
 	*reader
+	// components describes the kinds.
+	components *Compiler
 }
 
 func (d *decoder) is(n *node, kind nodeKind) bool {

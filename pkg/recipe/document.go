@@ -70,13 +70,13 @@ type document struct {
 }
 
 // parse returns a document also when it has problems, as long as there is something in it to compile; else nil.
-func parse(doc []byte) (*document, Problems) {
+func (c *Compiler) parse(doc []byte) (*document, Problems) {
 	r := &reader{}
 	root := r.read(doc)
 	if root == nil {
 		return nil, r.problems
 	}
-	d := &decoder{reader: r}
+	d := &decoder{reader: r, components: c}
 	parsed := d.document(root)
 	return parsed, r.problems
 }

@@ -19,6 +19,15 @@ func newCompiler(tb testing.TB) *recipe.Compiler {
 	return compiler
 }
 
+// kindList is how a message lists all kinds.
+func kindList(compiler *recipe.Compiler) string {
+	var names []string
+	for _, component := range compiler.Components() {
+		names = append(names, strings.Replace(string(component.Kind), "worker", "worker.<name>", 1))
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}
+
 // document is a recipe around these steps, which begin at column 4 of line 5.
 func document(steps string) []byte {
 	lines := strings.Split(strings.TrimSpace(steps), "\n")

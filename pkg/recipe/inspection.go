@@ -148,7 +148,7 @@ func (w *inspection) stateReference(field string) {
 func (w *inspection) secretReference(name string) {
 	switch {
 	case !w.names.secretsAllowed:
-		w.report(CodeUnknownReference, "secrets can be read only inside with of action.http: everything else is written down")
+		w.report(CodeUnknownReference, "secrets can be read only inside with of a step that calls somebody: everything else is written down")
 	case name == "":
 		w.report(CodeUnknownReference, "name the secret, as in secrets.api_key: only those that are named can be read")
 	case !isSecretName(name):

@@ -39,8 +39,8 @@ steps:
 	} {
 		step := r.Steps[i]
 		assert.Equal(t, want.kind, step.Kind)
-		assert.True(t, step.Kind.Waits())
-		assert.False(t, step.Kind.Effect())
+		assert.True(t, step.Waits())
+		assert.False(t, step.Effect())
 		assert.True(t, step.Checkpoint, step.ID)
 		assert.Equal(t, 1, step.Retry.MaxAttempts, "%s is not tried again, whatever the defaults are", step.ID)
 		assert.Equal(t, want.timeout, step.Timeout, step.ID)
@@ -48,7 +48,7 @@ steps:
 	assert.Equal(t, recipe.OnErrorContinue, r.Steps[0].OnError)
 	assert.Equal(t, recipe.OnErrorFail, r.Steps[2].OnError)
 	call := r.Steps[6]
-	assert.False(t, call.Kind.Waits())
+	assert.False(t, call.Waits())
 	assert.Equal(t, 5*time.Second, call.Timeout)
 	assert.Equal(t, 9, call.Retry.MaxAttempts)
 }
@@ -103,20 +103,20 @@ func TestKindProblems(t *testing.T) {
 
 func TestKindMessages(t *testing.T) {
 	t.Parallel()
-	_, err := newCompiler(t).Load(document(`
+	compiler := newCompiler(t)
+	_, err := compiler.Load(document(`
 steps:
   - {id: a, uses: wait.for, with: {duration: 1h}, timeout: 5m}
   - {id: b, uses: approval, with: {title: Go, timeout: 1m}, timeout: 5m}
   - {id: c, uses: recipe.run, with: {agent: a, recipe: b}, retry: {max_attempts: 3}}
-  - {id: d, uses: ai.chat, with: {}}`))
+  - {id: d, uses: ai.think, with: {}}`))
 	require.Error(t, err)
 	assert.Equal(t, strings.TrimSpace(`
 6:48: /spec/steps/0/with/duration: the whole recipe may take only 5m0s: raise timeout under spec to wait for 1h0m0s (INVALID_DURATION)
 6:62: /spec/steps/0/timeout: how long wait.for waits is said inside with: remove timeout (UNKNOWN_FIELD)
 7:72: /spec/steps/1/timeout: how long approval waits is said by timeout inside with (UNKNOWN_FIELD)
 8:69: /spec/steps/2/retry: recipe.run is not tried again: remove retry (UNKNOWN_FIELD)
-9:21: /spec/steps/3/uses: the kind "ai.chat" is not supported yet; there are action.http, state.set, recipe.run, wait.for, wait.until, wait.event and approval (NOT_SUPPORTED_YET)
-`), err.Error())
+9:21: /spec/steps/3/uses: there is no kind "ai.think"; there are `)+" "+kindList(compiler)+" (UNKNOWN_KIND)", err.Error())
 }
 
 func TestParseDuration(t *testing.T) {
@@ -187,7 +187,7 @@ func TestSecretProblems(t *testing.T) {
 		{"{id: a, uses: state.set, with: {x: \"${secrets.x}\"}}", "5:46 /spec/steps/0/with/x UNKNOWN_REFERENCE"},
 		{"{id: a, uses: recipe.run, with: {agent: a, recipe: b, input: {x: \"${secrets.x}\"}}}", "5:76 /spec/steps/0/with/input/x UNKNOWN_REFERENCE"},
 		{"{id: a, uses: wait.for, with: {duration: \"${secrets.x}\"}}", "5:52 /spec/steps/0/with/duration UNKNOWN_REFERENCE"},
-		{"{id: a, uses: ai.chat, with: {key: \"${secrets.x}\"}}", "5:25 /spec/steps/0/uses NOT_SUPPORTED_YET"},
+		{"{id: a, uses: ai.think, with: {key: \"${secrets.x}\"}}", "5:25 /spec/steps/0/uses UNKNOWN_KIND"},
 	} {
 		assert.Equal(t, []string{test.want}, problemsOf(t, compiler, document("steps: ["+test.spec+"]")), test.spec)
 	}

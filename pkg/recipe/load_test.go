@@ -108,7 +108,8 @@ func TestDefaults(t *testing.T) {
 // TestEveryProblemAtOnce says that an author gets the whole list, in the order of the lines, as from a compiler.
 func TestEveryProblemAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := newCompiler(t).Load([]byte(`apiVersion: galley/v2
+	compiler := newCompiler(t)
+	_, err := compiler.Load([]byte(`apiVersion: galley/v2
 kind: Recipe
 metadata: {agent: the hunter, id: discovery, colour: red}
 spec:
@@ -143,7 +144,7 @@ spec:
 11:51: /spec/steps/0/with/method: value must be one of 'GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD' (INVALID_VALUE)
 12:14: /spec/steps/0/price: "0.0200001" is not an amount of credits from 0 with at most six decimals (INVALID_PRICE)
 13:11: /spec/steps/1/id: there is a step "find" already (DUPLICATE_ID)
-14:13: /spec/steps/1/uses: there is no kind "action.teleport"; there are action.http, state.set, recipe.run, wait.for, wait.until, wait.event and approval (UNKNOWN_KIND)
+14:13: /spec/steps/1/uses: there is no kind "action.teleport"; there are ` + kindList(compiler) + ` (UNKNOWN_KIND)
 15:18: /spec/steps/1/with/to: ${steps.later.output}: the step "later" has not run yet at this place (UNKNOWN_REFERENCE)
 16:14: /spec/steps/1/retry: initial (5m0s) is longer than max (20s) (INVALID_VALUE)
 16:29: /spec/steps/1/retry/max_attempts: must be from 1 to 20 (INVALID_VALUE)
@@ -179,8 +180,8 @@ func TestProblems(t *testing.T) {
 		"id in another script": {"steps: [{id: größe, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/steps/0/id INVALID_ID"}},
 		"id is a number":       {"steps: [{id: 7, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/steps/0/id WRONG_TYPE"}},
 		"id too long":          {"steps: [{id: " + strings.Repeat("a", 65) + ", uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/steps/0/id INVALID_ID"}},
-		"planned kind":         {"steps: [{id: a, uses: ai.chat, with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses NOT_SUPPORTED_YET"}},
-		"worker":               {"steps: [{id: a, uses: worker.resize, with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses NOT_SUPPORTED_YET"}},
+		"worker without name":  {"steps: [{id: a, uses: worker., with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses UNKNOWN_KIND"}},
+		"worker as such":       {"steps: [{id: a, uses: worker, with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses UNKNOWN_KIND"}},
 		"no worker":            {"steps: [{id: a, uses: worker., with: {x: 1}}]", []string{"5:25 /spec/steps/0/uses UNKNOWN_KIND"}},
 		"reference to a step that cannot be looked into": {
 			"steps: [a, {id: b, uses: state.set, with: {x: '${steps.a.output}', y: '${state.z}'}}]",
@@ -199,7 +200,7 @@ func TestProblems(t *testing.T) {
 		"price beyond all measure":  {step("price: 1000000001"), []string{"5:57 /spec/steps/0/price INVALID_PRICE"}},
 		"price that overflows":      {step("price: '99999999999999999999'"), []string{"5:57 /spec/steps/0/price INVALID_PRICE"}},
 		"price is a list":           {step("price: []"), []string{"5:57 /spec/steps/0/price WRONG_TYPE"}},
-		"metered price":             {step("price: {per_call: 1, max: 2}"), []string{"5:57 /spec/steps/0/price NOT_SUPPORTED_YET"}},
+		"metered price":             {step("price: {per_call: 1, max: 2}"), []string{"5:57 /spec/steps/0/price INVALID_PRICE"}},
 		"checkpoint in words":       {step("checkpoint: 'yes'"), []string{"5:62 /spec/steps/0/checkpoint WRONG_TYPE"}},
 		"half an attempt":           {step("retry: {max_attempts: 1.5}"), []string{"5:72 /spec/steps/0/retry/max_attempts INVALID_VALUE"}},
 		"retry on anything":         {step("retry: {on: [EVERYTHING]}"), []string{"5:63 /spec/steps/0/retry/on/0 INVALID_VALUE"}},

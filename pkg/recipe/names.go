@@ -51,7 +51,11 @@ func (n *names) provide(step *stepSpec) {
 	n.steps[step.id] = true
 	n.incomplete = n.incomplete || step.uses == ""
 	for _, f := range step.writes() {
-		n.state[f.key] = true
+		if step.uses == KindStateDelete {
+			delete(n.state, f.key)
+		} else {
+			n.state[f.key] = true
+		}
 	}
 }
 
@@ -80,11 +84,11 @@ func (n *names) beforeItems(forEach *forEachSpec) *names {
 	return &place
 }
 
-// ofWith is for the input of a step of this kind.
-func (n *names) ofWith(kind Kind) *names {
+// ofWith is for the input of a step of this kind, nil for one that does not exist.
+func (n *names) ofWith(component *Component) *names {
 	place := *n
 	place.secrets = make(map[string]bool)
-	// Of a kind that does not exist, that has been reported.
-	place.secretsAllowed = kind.Effect() || kind == ""
+	// That a kind does not exist has been reported.
+	place.secretsAllowed = component == nil || component.Secrets
 	return &place
 }

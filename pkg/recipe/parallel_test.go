@@ -116,8 +116,8 @@ func TestParallelProblems(t *testing.T) {
 			"{parallel: 1}, " + set("a", "x: '${[steps.b.output, state.y]}'"), []string{"5:22 /spec/steps/0/parallel WRONG_TYPE"},
 		},
 		"an unknown kind may write anything": {
-			group("{id: a, uses: ai.chat, with: {}}", set("b", "x: 1")) + ", " + set("c", "z: '${state.y}'"),
-			[]string{"5:37 /spec/steps/0/parallel/0/uses NOT_SUPPORTED_YET"},
+			group("{id: a, uses: ai.think, with: {}}", set("b", "x: 1")) + ", " + set("c", "z: '${state.y}'"),
+			[]string{"5:37 /spec/steps/0/parallel/0/uses UNKNOWN_KIND"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,8 +32,6 @@ const (
 	CodeDuplicateID ProblemCode = "DUPLICATE_ID"
 	// CodeUnknownKind says that no component of this kind exists.
 	CodeUnknownKind ProblemCode = "UNKNOWN_KIND"
-	// CodeNotSupported says that the format knows this, but this version of galley does not run it yet.
-	CodeNotSupported ProblemCode = "NOT_SUPPORTED_YET"
 	// CodeInvalidDuration says that a value is not a duration such as 500ms, 30s or 1h30m, or out of range.
 	CodeInvalidDuration ProblemCode = "INVALID_DURATION"
 	// CodeInvalidPrice says that a value is not a decimal amount of credits from 0 with at most six places.

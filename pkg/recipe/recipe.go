@@ -3,6 +3,7 @@ package recipe
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/galley-engine/galley/schemas/credit"
@@ -97,7 +98,7 @@ type Step struct {
 	Timeout time.Duration
 	Retry   Retry
 	OnError OnError
-	Price   credit.Micro
+	Price   Price
 	// Checkpoint asks for a durable outcome before the next step begins: the step has an effect outside the process, or its
 	// author wants one.
 	Checkpoint bool
@@ -107,6 +108,41 @@ type Step struct {
 	SecretsUsed []string
 
 	condition *expression
+	component *Component
+}
+
+// Effect tells whether the step does, or reads, something outside the process.
+func (s *Step) Effect() bool { return s.component != nil && s.component.Effect }
+
+// Waits tells whether the step waits for something that takes its time.
+func (s *Step) Waits() bool { return s.component != nil && s.component.Waits }
+
+// Charges tells whether the step exists to be paid for.
+func (s *Step) Charges() bool { return s.component != nil && s.component.Charges }
+
+// Input evaluates With, as [Template.Eval] does, and checks what the expressions have made against the schema of the step's kind: that
+// error is [Violations]. Where the schema says which fields there are, one that is null is left out, so that an expression can say
+// whether there is one.
+func (s *Step) Input(ctx context.Context, scope *Scope) (any, error) {
+	with, err := s.With.Eval(ctx, scope)
+	if _, fixed := s.With.root.(constant); fixed || err != nil || s.component == nil {
+		return with, err
+	}
+	if fields, ok := with.(map[string]any); ok && s.component.closed {
+		with = withoutNull(fields)
+	}
+	return with, s.component.schema.validate(with)
+}
+
+func withoutNull(fields map[string]any) map[string]any {
+	for _, value := range fields {
+		if value == nil {
+			fields = maps.Clone(fields)
+			maps.DeleteFunc(fields, func(_ string, value any) bool { return value == nil })
+			break
+		}
+	}
+	return fields
 }
 
 // ShouldRun evaluates the step's if; a step without one always runs. The errors are those of [Template.Eval].
@@ -133,7 +169,7 @@ func (r *Recipe) Quote() credit.Micro {
 		if step.ForEach != nil {
 			times = credit.Micro(step.ForEach.MaxItems)
 		}
-		sum += step.Price * times
+		sum += step.Price.Quote() * times
 	}
 	return sum
 }

@@ -25,6 +25,19 @@ func (r Retry) Applies(code string) bool {
 	return len(r.On) == 0 || slices.Contains(r.On, problem.Code(code))
 }
 
+// retryCodes are the codes of failures after which another attempt may succeed.
+func retryCodes() []string {
+	codes := []problem.Code{
+		problem.Timeout, problem.RateLimited, problem.Upstream5xx, problem.Connection, problem.CircuitOpen, problem.Unavailable,
+		problem.ModelOutputInvalid, problem.WorkerUnavailable, problem.WorkerLost,
+	}
+	names := make([]string, len(codes))
+	for i, code := range codes {
+		names[i] = string(code)
+	}
+	return names
+}
+
 func defaultRetry() Retry {
 	return Retry{MaxAttempts: 3, Initial: 500 * time.Millisecond, Max: 20 * time.Second, Multiplier: 2, Jitter: true}
 }
@@ -46,7 +59,7 @@ func (d *decoder) retry(n *node, target *Retry) {
 	if f := n.field("on"); f != nil && d.is(f, kindList) {
 		target.On = nil
 		for _, item := range f.items {
-			code := d.oneOf(item, string(problem.Timeout), string(problem.RateLimited), string(problem.Upstream5xx), string(problem.Connection))
+			code := d.oneOf(item, retryCodes()...)
 			target.On = append(target.On, problem.Code(code))
 		}
 	}

@@ -174,7 +174,7 @@ func TestPublishedSchema(t *testing.T) {
 		"steps: [{id: a b, uses: state.set, with: {x: 1}}]", "steps: [{id: 1, uses: state.set, with: {x: 1}}]",
 		"steps: [{id: -a, uses: state.set, with: {x: 1}}]", "steps: [{uses: state.set, with: {x: 1}}]",
 		"steps: [{id: a, with: {x: 1}}]", "steps: [{id: a, uses: state.set}]", "steps: [{id: a, uses: state.set, with: {}}]",
-		"steps: [{id: a, uses: state.set, with: 1}]", "steps: [{id: a, uses: ai.chat, with: {x: 1}}]", "steps: [{id: a, uses: nothing, with: {x: 1}}]",
+		"steps: [{id: a, uses: state.set, with: 1}]", "steps: [{id: a, uses: ai.think, with: {x: 1}}]", "steps: [{id: a, uses: nothing, with: {x: 1}}]",
 		call("{}"), call("{url: 1}"), call("{url: 'ftp://example.com'}"), call("{url: '${input.u}', method: get}"),
 		call("{url: '${input.u}', query: [1]}"), call("{url: '${input.u}', query: {a: [1]}}"), call("{url: '${input.u}', headers: {a: 1}}"),
 		call("{url: '${input.u}', colour: red}"),

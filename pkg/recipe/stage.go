@@ -72,8 +72,9 @@ func (k *compilation) writes(specs [][]entrySpec) []map[string]bool {
 func (k *compilation) step(spec *stepSpec) *Step {
 	step := &Step{
 		ID: spec.id, Kind: spec.uses, Timeout: spec.timeout, Retry: spec.retry, OnError: spec.onError, Price: spec.price,
-		Checkpoint: spec.checkpoint || spec.uses.Effect() || spec.uses.Waits(),
+		component: k.component(spec.uses),
 	}
+	step.Checkpoint = spec.checkpoint || step.Effect() || step.Waits()
 	k.steps = append(k.steps, step)
 	place := k.names
 	if spec.forEach != nil {
@@ -113,7 +114,7 @@ func (k *compilation) forEach(spec *forEachSpec) *ForEach {
 }
 
 func (k *compilation) with(step *Step, spec *stepSpec) {
-	place := k.names.ofWith(spec.uses)
+	place := k.names.ofWith(step.component)
 	if spec.forEach != nil {
 		env := k.itemEnv(spec.forEach)
 		if env == nil {

@@ -3,8 +3,6 @@ package recipe
 import (
 	"strings"
 	"time"
-
-	"github.com/galley-engine/galley/schemas/credit"
 )
 
 // entrySpec is one entry of a list of steps: a step, or branches that run at the same time.
@@ -23,7 +21,7 @@ type stepSpec struct {
 	timeout    time.Duration
 	retry      Retry
 	onError    OnError
-	price      credit.Micro
+	price      Price
 	checkpoint bool
 }
 
@@ -37,10 +35,22 @@ type forEachSpec struct {
 
 // writes are the fields of the state that the step writes.
 func (s *stepSpec) writes() []field {
-	if s.uses != KindStateSet || s.with == nil {
+	if s.with == nil {
 		return nil
 	}
-	return s.with.fields
+	switch s.uses {
+	case KindStateSet, KindStateMerge:
+		return s.with.fields
+	case KindStateDelete:
+		var fields []field
+		if list := s.with.field("fields"); list != nil {
+			for _, name := range list.items {
+				fields = append(fields, field{key: name.text, line: name.line, col: name.col, value: name})
+			}
+		}
+		return fields
+	}
+	return nil
 }
 
 // eachStep goes through the steps in the order of the document.
@@ -164,8 +174,9 @@ func (r *stepReader) step(n *node) []entrySpec {
 	r.patience(n, &step)
 	r.onError(n.field("on_error"), &step.onError)
 	if f := n.field("price"); f != nil {
-		step.price = r.price(f, step.forEach)
+		step.price = r.price(f, &step)
 	}
+	r.mustCharge(n, &step)
 	if f := r.optional(n.field("checkpoint"), kindBool); f != nil {
 		step.checkpoint = f.truth
 	}
@@ -176,7 +187,7 @@ func (r *stepReader) step(n *node) []entrySpec {
 // tried again, and says in its input how long it waits.
 func (r *stepReader) patience(n *node, step *stepSpec) {
 	timeout, retry := n.field("timeout"), n.field("retry")
-	if !step.uses.Waits() {
+	if component := r.components.component(step.uses); component == nil || !component.Waits {
 		r.duration(timeout, MaxTimeout, &step.timeout)
 		r.retry(retry, &step.retry)
 		return
@@ -232,27 +243,9 @@ func (d *decoder) kind(n *node) Kind {
 		return ""
 	}
 	kind := Kind(n.text)
-	switch {
-	case kind.exists():
-		return kind
-	case kind.planned():
-		d.report(CodeNotSupported, n, "the kind %q is not supported yet; there are %s", n.text, kindNames())
-	default:
-		d.report(CodeUnknownKind, n, "there is no kind %q; there are %s", n.text, kindNames())
+	if d.components.component(kind) == nil {
+		d.report(CodeUnknownKind, n, "there is no kind %q; there are %s", n.text, d.components.kindNames())
+		return ""
 	}
-	return ""
-}
-
-// price is the fixed price of a step, or of each item of a foreach. The metered form belongs to kinds that measure what they use.
-func (d *decoder) price(n *node, forEach *forEachSpec) credit.Micro {
-	if n.kind == kindObject {
-		d.report(CodeNotSupported, n, "a metered price is not supported yet: give a fixed amount such as \"0.02\"")
-		return 0
-	}
-	amount := d.amount(n)
-	if forEach != nil && amount*credit.Micro(forEach.maxItems) > maxAmount {
-		d.report(CodeInvalidPrice, n, "the price of %d items is above %s credits", forEach.maxItems, maxAmount)
-		return 0
-	}
-	return amount
+	return kind
 }

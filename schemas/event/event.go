@@ -3,6 +3,7 @@
 package event
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -258,8 +259,9 @@ type Wait struct {
 	// Since is when the wait began, Until when it ends in any case.
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
-	// Attempts is how many attempts were made before a wait for the next one.
-	Attempts int `json:"attempts,omitempty"`
+	// Attempts is how many attempts were made before a wait for the next one, Usage what they have used.
+	Attempts int    `json:"attempts,omitempty"`
+	Usage    *Usage `json:"usage,omitempty"`
 	// Event is the name of the event that ends the wait (wait.event).
 	Event string `json:"event,omitempty"`
 	// Approval is what is to be decided (approval).
@@ -313,8 +315,27 @@ type ItemOutcome struct {
 	Attempts   int            `json:"attempts"`
 	DurationMS int64          `json:"duration_ms"`
 	Credits    credit.Micro   `json:"credits"`
+	Usage      *Usage         `json:"usage,omitempty"`
 	Output     any            `json:"output,omitempty"`
 	Error      *problem.Error `json:"error,omitempty"`
+}
+
+// Usage is what was counted while a step ran, over all its attempts.
+type Usage struct {
+	InputTokens  int64 `json:"input_tokens,omitempty"`
+	OutputTokens int64 `json:"output_tokens,omitempty"`
+	// Units are whatever the recipe or a worker counts.
+	Units int64 `json:"units,omitempty"`
+}
+
+// Plus adds other, which may be nil; so may u. The sum of nothing is nil.
+func (u *Usage) Plus(other *Usage) *Usage {
+	if u == nil || other == nil {
+		return cmp.Or(u, other)
+	}
+	return &Usage{
+		InputTokens: u.InputTokens + other.InputTokens, OutputTokens: u.OutputTokens + other.OutputTokens, Units: u.Units + other.Units,
+	}
 }
 
 // StepSummary is what the response tells of a step.
@@ -324,6 +345,10 @@ type StepSummary struct {
 	Attempts   int          `json:"attempts"`
 	DurationMS int64        `json:"duration_ms"`
 	Credits    credit.Micro `json:"credits"`
+	// Usage is what was measured, absent where nothing was.
+	Usage *Usage `json:"usage,omitempty"`
+	// Metered tells that Credits are for Usage: it is spent, and charged however the execution ends.
+	Metered bool `json:"metered,omitempty"`
 	// Items counts the items of a foreach; absent for a step without one.
 	Items *ItemCount `json:"items,omitempty"`
 }
@@ -356,6 +381,26 @@ type Metadata struct {
 	ComponentsExecuted int           `json:"components_executed"`
 	Timestamp          time.Time     `json:"timestamp"`
 	Steps              []StepSummary `json:"steps"`
+}
+
+// Charged is the sum of what the steps are charged for.
+func (m *Metadata) Charged() credit.Micro {
+	var sum credit.Micro
+	for i := range m.Steps {
+		sum += m.Steps[i].Credits
+	}
+	return sum
+}
+
+// GiveBack takes the fixed prices off the steps, for an execution that has failed, and gives what is charged all the same: what was
+// measured is spent.
+func (m *Metadata) GiveBack() credit.Micro {
+	for i := range m.Steps {
+		if !m.Steps[i].Metered {
+			m.Steps[i].Credits = 0
+		}
+	}
+	return m.Charged()
 }
 
 // RunRequest is what a producer publishes to ask for an execution, bare or as the data of a CloudEvent.

@@ -76,6 +76,22 @@ const (
 	ChildFailed Code = "CHILD_FAILED"
 	// SecretUnavailable: a secret that the step reads is not there.
 	SecretUnavailable Code = "SECRET_UNAVAILABLE"
+	// CircuitOpen: the other side has failed so often of late that it is not called for a while.
+	CircuitOpen Code = "CIRCUIT_OPEN"
+	// UpstreamRejected: the other side understood and refused: a mail server, a database, a language model.
+	UpstreamRejected Code = "UPSTREAM_REJECTED"
+	// ModelOutputInvalid: a language model did not answer in the form that was asked for, also not when it was told what is wrong.
+	ModelOutputInvalid Code = "MODEL_OUTPUT_INVALID"
+	// FileUnavailable: a file that the step refers to is not there.
+	FileUnavailable Code = "FILE_UNAVAILABLE"
+	// WorkerUnavailable: no worker of this name is there.
+	WorkerUnavailable Code = "WORKER_UNAVAILABLE"
+	// WorkerLost: a worker that had the call was not heard of any more.
+	WorkerLost Code = "WORKER_LOST"
+	// SubscriptionRequired: the customer's plan, features or balance are not what the step asks for.
+	SubscriptionRequired Code = "SUBSCRIPTION_REQUIRED"
+	// ChargeAboveMax: a step would charge more than its price allows.
+	ChargeAboveMax Code = "CHARGE_ABOVE_MAX"
 )
 
 // Error is one error of the standard response. It never holds a stack trace, an internal address or a secret.

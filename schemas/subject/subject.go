@@ -45,6 +45,10 @@ const (
 	BucketSchedules = "schedules"
 	// BucketSecrets holds customers' secrets, encrypted, see SecretKey.
 	BucketSecrets = "secrets"
+	// BucketStore holds what customers' recipes keep beyond an execution, see StoreKey.
+	BucketStore = "store"
+	// BucketFiles is the object store of customers' files.
+	BucketFiles = "files"
 	// BucketSlots holds which executions are under way where their number is limited; a key is a customer.
 	BucketSlots = "slots"
 )
@@ -272,6 +276,27 @@ func ScheduleKey(customer, schedule string) string {
 // SecretKey is the key of a secret in the bucket secrets.
 func SecretKey(customer, name string) string {
 	return customer + "." + name
+}
+
+// StoreKey is the key of a value in the bucket store. key is one or more ids with a dot between each two.
+func StoreKey(customer, key string) string {
+	return customer + "." + key
+}
+
+// Worker is where a worker gets its calls. A worker that serves every customer subscribes with "*" in the place of the customer.
+func Worker(customer, name string) string {
+	return "galley.worker." + customer + "." + name
+}
+
+// WorkerCall is where whoever works on a call is told to cancel it, or asked whether it still does. step has "." and the index appended for
+// an item of a foreach.
+func (e Execution) WorkerCall(step string) string {
+	return "galley.call." + e.Customer + "." + e.ID + "." + step
+}
+
+// Progress is where partial results of a step are published while it runs; nothing stores them. step is as in WorkerCall.
+func (e Execution) Progress(step string) string {
+	return "galley.progress." + e.Customer + "." + e.ID + "." + step
 }
 
 // Query is the request-reply subject of a service's query.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/galley-engine/galley/pkg/secret"
-	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
+	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const maxConcurrency = 4096
@@ -26,7 +26,7 @@ func (c Config) Validate() error {
 	if c.Concurrency < 1 || c.Concurrency > maxConcurrency {
 		problems = append(problems, fmt.Errorf("GALLEY_CONCURRENCY is %d: must be from 1 to %d", c.Concurrency, maxConcurrency))
 	}
-	if err := actionhttp.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
+	if err := outbound.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_ALLOWED_HOSTS: %w", err))
 	}
 	if _, err := secret.ParseKeys(c.SecretsKey); err != nil {

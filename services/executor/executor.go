@@ -15,6 +15,7 @@ import (
 	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
 	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
+	"github.com/galley-engine/galley/services/executor/internal/outbound"
 	"github.com/galley-engine/galley/services/executor/internal/outside"
 	secrets "github.com/galley-engine/galley/services/executor/internal/secret"
 	"github.com/galley-engine/galley/services/executor/internal/worker"
@@ -22,9 +23,9 @@ import (
 
 // Service is the executor.
 type Service struct {
-	deps   process.Deps
-	http   *actionhttp.Component
-	worker *worker.Worker
+	deps    process.Deps
+	network *outbound.Network
+	worker  *worker.Worker
 }
 
 // New builds the service. It connects to nothing yet.
@@ -36,8 +37,11 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
 	}
-	call := actionhttp.New(config.AllowedHosts, deps.Clock)
-	components := component.Registry{recipe.KindHTTP: call, recipe.KindStateSet: stateset.Component{}}
+	network, err := outbound.New(config.AllowedHosts, deps.Clock)
+	if err != nil {
+		return nil, fmt.Errorf("build executor: %w", err)
+	}
+	components := component.Registry{recipe.KindHTTP: actionhttp.New(network), recipe.KindStateSet: stateset.Component{}}
 	keys, err := secret.ParseKeys(config.SecretsKey)
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
@@ -49,14 +53,14 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	runner := engine.New(components, outside.New(deps.Bus, values), deps.Clock, deps.Logger)
 	settings := worker.Settings{Concurrency: config.Concurrency, AckWait: deps.AckWait}
 	return &Service{
-		deps: deps, http: call,
+		deps: deps, network: network,
 		worker: worker.New(settings, deps.Bus, recipes, runner, deps.Clock, deps.Logger),
 	}, nil
 }
 
 // Run runs executions until ctx ends, and then up to ten seconds more for those under way.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.http.Close()
+	defer s.network.Close()
 	return s.worker.Run(ctx)
 }
 

@@ -30,7 +30,7 @@ func (r *run) forEach(ctx context.Context, step *recipe.Step, outcome event.Step
 		return outcome, err
 	}
 	began := r.clock()
-	outcome.Status = event.StepRunning
+	outcome.Status, outcome.Metered = event.StepRunning, step.Price.Metered()
 	if err := r.record(step, &outcome); err != nil {
 		return outcome, err
 	}
@@ -47,7 +47,7 @@ func (r *run) forEach(ctx context.Context, step *recipe.Step, outcome event.Step
 		}
 	}
 	width := step.ForEach.MaxParallel
-	if !step.Kind.Effect() && !step.Kind.Waits() {
+	if !step.Effect() && !step.Waits() {
 		width = 1 // nothing to wait for: strands would only take turns
 	}
 	err = r.each(len(remaining), width, func(i int) error {
@@ -127,11 +127,12 @@ func (r *run) sum(step *recipe.Step, outcome *event.StepOutcome, total int) {
 	slices.SortFunc(outcome.Items, func(a, b event.ItemOutcome) int { return a.Index - b.Index })
 	count := &event.ItemCount{Total: total}
 	var charged credit.Micro
-	outcome.Attempts, outcome.Error = 0, nil
+	outcome.Attempts, outcome.Error, outcome.Usage, outcome.Metered = 0, nil, nil, step.Price.Metered()
 	for i := range outcome.Items {
 		item := &outcome.Items[i]
 		outcome.Attempts += item.Attempts
 		charged += item.Credits
+		outcome.Usage = outcome.Usage.Plus(item.Usage)
 		if item.Status == event.StepFailed {
 			count.Failed++
 			if outcome.Error == nil {

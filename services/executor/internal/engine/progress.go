@@ -9,6 +9,7 @@ import (
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/services/executor/internal/component"
 )
 
 // writer has one strand at a time write to the journal. A checkpoint holds everything that is done at its moment, so those who
@@ -117,17 +118,27 @@ func (r *run) record(step *recipe.Step, outcome *event.StepOutcome) error {
 	return r.checkSize()
 }
 
-// write sets fields of the shared state. Outputs of earlier steps may share memory with the old one, so that stays as it is.
-func (r *run) write(fields map[string]any) {
-	if len(fields) == 0 {
+// write changes the shared state. Outputs of earlier steps may share memory with the old one, so that stays as it is.
+func (r *run) write(result *component.Result) {
+	if len(result.Set) == 0 && len(result.Delete) == 0 {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	state := make(map[string]any, len(r.progress.State)+len(fields))
+	state := make(map[string]any, len(r.progress.State)+len(result.Set))
 	maps.Copy(state, r.progress.State)
-	maps.Copy(state, fields)
+	maps.Copy(state, result.Set)
+	for _, name := range result.Delete {
+		delete(state, name)
+	}
 	r.progress.State, r.scope.State = state, state
+}
+
+// state is the shared state as it is now. It is never changed in place.
+func (r *run) state() map[string]any {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.progress.State
 }
 
 // checkSize is called with mu held.

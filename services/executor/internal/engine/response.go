@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/galley-engine/galley/pkg/recipe"
-	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 )
@@ -38,11 +37,7 @@ func (r *run) succeed(ctx context.Context) (Completion, error) {
 	if len(response.Errors) > 0 {
 		response.Status = event.StatusPartial
 	}
-	var charged credit.Micro
-	for _, step := range response.Metadata.Steps {
-		charged += step.Credits
-	}
-	response.Metadata.CreditsConsumed = min(charged, r.execution.Debit.Amount)
+	response.Metadata.CreditsConsumed = min(response.Metadata.Charged(), r.execution.Debit.Amount)
 	completion, err := complete(response)
 	if err != nil {
 		return Completion{}, err
@@ -53,14 +48,12 @@ func (r *run) succeed(ctx context.Context) (Completion, error) {
 	return completion, nil
 }
 
-// fail ends an execution as failed. Its error comes first, then those that the execution had gone on after. All prices are
-// fixed, and of a failed execution those are given back.
+// fail ends an execution as failed. Its error comes first, then those that the execution had gone on after. Fixed prices are given
+// back; what was measured is spent.
 func (r *run) fail(reason *problem.Error) (Completion, error) {
 	response := r.response(event.StatusFailed)
 	response.Data = json.RawMessage("null")
-	for i := range response.Metadata.Steps {
-		response.Metadata.Steps[i].Credits = 0
-	}
+	response.Metadata.CreditsConsumed = min(response.Metadata.GiveBack(), r.execution.Debit.Amount)
 	earlier := slices.DeleteFunc(response.Errors, func(e problem.Error) bool { return e == *reason })
 	response.Errors = append([]problem.Error{*reason}, earlier...)
 	return complete(response)

@@ -62,6 +62,7 @@ func (r *run) perform(ctx context.Context, step *recipe.Step, outcome event.Step
 	once, err := r.turn(ctx, &turn{step: step})
 	outcome.Status, outcome.Attempts, outcome.DurationMS = once.Status, once.Attempts, once.DurationMS
 	outcome.Credits, outcome.Output, outcome.Error = once.Credits, once.Output, once.Error
+	outcome.Usage, outcome.Metered = once.Usage, step.Price.Metered()
 	return outcome, err
 }
 

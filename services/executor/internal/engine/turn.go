@@ -13,6 +13,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
+	"github.com/galley-engine/galley/services/executor/internal/secret"
 )
 
 // turn is one run of a step: of the step itself, or for one item of its foreach.
@@ -24,13 +25,15 @@ type turn struct {
 
 	began    time.Time
 	attempts int
+	// usage is that of all attempts.
+	usage *event.Usage
 }
 
 // wait is the turn's wait until some moment: for its next attempt, or for what steps of its kind wait for.
 func (t *turn) wait(until time.Time) event.Wait {
 	w := event.Wait{Step: t.step.ID, Item: t.item, Since: t.began, Until: until}
-	if !t.step.Kind.Waits() {
-		w.Attempts = t.attempts
+	if !t.step.Waits() {
+		w.Attempts, w.Usage = t.attempts, t.usage
 	}
 	return w
 }
@@ -40,7 +43,7 @@ func (r *run) turn(ctx context.Context, t *turn) (event.ItemOutcome, error) {
 	t.began = r.clock()
 	earlier, resumed := r.strands.resume(t.step.ID, t.item)
 	if resumed {
-		t.began, t.attempts = earlier.Since, earlier.Attempts
+		t.began, t.attempts, t.usage = earlier.Since, earlier.Attempts, earlier.Usage
 	}
 	outcome := event.ItemOutcome{Status: event.StepSuccess}
 	if t.item != nil {
@@ -48,17 +51,23 @@ func (r *run) turn(ctx context.Context, t *turn) (event.ItemOutcome, error) {
 	}
 	var output any
 	var err error
-	if t.step.Kind.Waits() {
+	if t.step.Waits() {
 		output, err = r.waitFor(ctx, t, &earlier)
 	} else {
 		output, err = r.try(ctx, t, &earlier)
 	}
 	outcome.Attempts, outcome.DurationMS = t.attempts, max(0, r.clock().Sub(t.began).Milliseconds())
+	outcome.Usage = t.usage
+	if t.step.Price.Metered() {
+		outcome.Credits, _ = t.step.Price.Charge(t.usage)
+	} else if err == nil {
+		outcome.Credits = t.step.Price.Fixed
+	}
 	if failed, ok := errors.AsType[*problem.Error](err); ok {
 		outcome.Status, outcome.Error = event.StepFailed, attribute(failed, t.step, t.attempts)
 		return outcome, nil
 	}
-	outcome.Output, outcome.Credits = output, t.step.Price
+	outcome.Output = output
 	return outcome, err
 }
 
@@ -74,7 +83,11 @@ func (r *run) input(ctx context.Context, t *turn, secrets map[string]any) (any, 
 		}
 		scope.Secrets = secrets
 	}
-	with, err := t.step.With.Eval(ctx, scope)
+	with, err := t.step.Input(ctx, scope)
+	// What is wrong is told, what was given is not: it may be a secret.
+	if violations, ok := errors.AsType[recipe.Violations](err); ok {
+		return nil, component.Failure(problem.ComponentError, "with%s", violations[:1].Error())
+	}
 	if err != nil {
 		return nil, r.evaluation(ctx, err)
 	}
@@ -83,7 +96,7 @@ func (r *run) input(ctx context.Context, t *turn, secrets map[string]any) (any, 
 
 // try calls the component until it succeeds or fails for good. A failure of the step is a *problem.Error.
 func (r *run) try(ctx context.Context, t *turn, earlier *event.Wait) (any, error) {
-	runner, ok := r.components[t.step.Kind]
+	runner, ok := r.components.Find(t.step.Kind)
 	if !ok {
 		return nil, &problem.Error{Code: problem.Internal, Message: "no component runs " + string(t.step.Kind)}
 	}
@@ -101,10 +114,12 @@ func (r *run) try(ctx context.Context, t *turn, earlier *event.Wait) (any, error
 		return nil, redacted(err, secrets)
 	}
 	call := component.Call{
-		Execution: r.execution.subject(), Step: t.step.ID, Item: t.item, TraceParent: r.execution.TraceParent, With: with,
+		Execution: r.execution.subject(), Step: t.step.ID, Kind: t.step.Kind, Item: t.item, Actor: r.execution.Actor,
+		TraceParent: r.execution.TraceParent, With: with, State: r.state(),
+		Secrets: len(secrets) > 0, Redact: func(text string) string { return secret.RedactText(text, secrets) },
 	}
 	for {
-		if t.step.Kind.Effect() {
+		if t.step.Effect() {
 			if err := r.mayAct(ctx); err != nil {
 				return nil, err
 			}
@@ -112,8 +127,12 @@ func (r *run) try(ctx context.Context, t *turn, earlier *event.Wait) (any, error
 		t.attempts++
 		call.Attempt = t.attempts
 		result, err := r.attempt(ctx, t.step, runner, &call)
+		t.usage = t.usage.Plus(result.Usage)
 		if err == nil {
-			r.write(result.Set)
+			err = t.checkCharge()
+		}
+		if err == nil {
+			r.write(&result)
 			return redact(result.Output, secrets), nil
 		}
 		if ctx.Err() != nil {
@@ -127,6 +146,18 @@ func (r *run) try(ctx context.Context, t *turn, earlier *event.Wait) (any, error
 			return nil, err
 		}
 	}
+}
+
+// checkCharge refuses a step that exists to be paid for, and asks for more than it may.
+func (t *turn) checkCharge() error {
+	if !t.step.Charges() {
+		return nil
+	}
+	if _, above := t.step.Price.Charge(t.usage); above {
+		t.usage = nil // nothing of it is charged
+		return component.Failure(problem.ChargeAboveMax, "the charge is above the most that the price allows, %s credits", t.step.Price.Max)
+	}
+	return nil
 }
 
 // secrets gives what the step's with reads. An error that is no *problem.Error means that nobody can say at the moment.
@@ -150,7 +181,7 @@ func (r *run) mayAct(ctx context.Context) error {
 func (r *run) attempt(
 	ctx context.Context, step *recipe.Step, runner component.Component, call *component.Call,
 ) (result component.Result, err error) {
-	if step.Kind.Effect() {
+	if step.Effect() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, step.Timeout, errStepTimeout)
 		defer cancel()

@@ -59,7 +59,6 @@ func (r *run) waitFor(ctx context.Context, t *turn, earlier *event.Wait) (any, e
 		return decided(decision)
 	case recipe.KindRecipeRun:
 		return r.runChild(ctx, t, fields, earlier)
-	case recipe.KindHTTP, recipe.KindStateSet:
 	}
 	return nil, &problem.Error{Code: problem.Internal, Message: "nothing waits for " + string(t.step.Kind)}
 }

@@ -227,10 +227,13 @@ func (k *keeping) keep(from *progress) []event.StepOutcome {
 				continue
 			}
 			outcome = event.StepOutcome{
-				StepSummary: event.StepSummary{ID: outcome.ID, Status: event.StepRunning, DurationMS: outcome.DurationMS}, Items: outcome.Items,
+				StepSummary: event.StepSummary{
+					ID: outcome.ID, Status: event.StepRunning, DurationMS: outcome.DurationMS, Metered: outcome.Metered,
+				},
+				Items: outcome.Items,
 			}
 		}
-		if from.charged {
+		if from.charged || outcome.Metered {
 			outcome.Credits, outcome.Items = 0, slices.Clone(outcome.Items)
 			for i := range outcome.Items {
 				outcome.Items[i].Credits = 0

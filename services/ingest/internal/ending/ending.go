@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
@@ -22,7 +23,8 @@ type End struct {
 	Children []string
 }
 
-// Failed is the end of an execution as failed for a reason, after its last event. Nothing is charged. first is its accepted event.
+// Failed is the end of an execution as failed for a reason, after its last event. Nothing is charged but what was measured. first is its
+// accepted event.
 func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor, now time.Time) (*End, error) {
 	recipe, err := first.Recipe()
 	if err != nil {
@@ -51,6 +53,11 @@ func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor
 		}
 		response.Metadata.Steps = append(response.Metadata.Steps, step)
 	}
+	quoted, err := first.Credits()
+	if err != nil {
+		return nil, err
+	}
+	response.Metadata.CreditsConsumed = min(response.Metadata.GiveBack(), credit.Micro(quoted))
 	data, err := json.Marshal(response)
 	if err != nil {
 		return nil, fmt.Errorf("encode response: %w", err)
@@ -67,16 +74,18 @@ func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor
 	return end, nil
 }
 
-// cutOff is what the response tells of a step. Prices are given back, and a foreach under way has failed with the items that it had.
+// cutOff is what the response tells of a step. A foreach under way has failed with the items that it had.
 func cutOff(outcome *event.StepOutcome) event.StepSummary {
 	step := outcome.StepSummary
-	step.Credits = 0
 	if step.Status != event.StepRunning {
 		return step
 	}
 	step.Status, step.Attempts, step.Items = event.StepFailed, 0, &event.ItemCount{Total: len(outcome.Items)}
+	step.Credits, step.Usage = 0, nil
 	for i := range outcome.Items {
 		step.Attempts += outcome.Items[i].Attempts
+		step.Credits += outcome.Items[i].Credits
+		step.Usage = step.Usage.Plus(outcome.Items[i].Usage)
 		if outcome.Items[i].Status == event.StepFailed {
 			step.Items.Failed++
 		} else {
@@ -89,7 +98,8 @@ func cutOff(outcome *event.StepOutcome) event.StepSummary {
 func endHeader(first *journal.Record, response *event.Response, actor event.Actor) nats.Header {
 	header := journal.NewHeader()
 	for name, value := range map[string]string{
-		event.HeaderSubject: first.Header.Get(event.HeaderSubject), event.HeaderActor: actor.String(), event.HeaderCredits: "0",
+		event.HeaderSubject: first.Header.Get(event.HeaderSubject), event.HeaderActor: actor.String(),
+		event.HeaderCredits: strconv.FormatInt(int64(response.Metadata.CreditsConsumed), 10),
 		event.HeaderStatus: string(response.Status), event.HeaderCode: string(response.Errors[0].Code),
 		event.HeaderDuration:    strconv.FormatInt(response.Metadata.DurationMS, 10),
 		event.HeaderTraceParent: first.Header.Get(event.HeaderTraceParent),

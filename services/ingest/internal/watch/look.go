@@ -127,7 +127,7 @@ func longest(found *recipe.Recipe) time.Duration {
 	}
 	var limit time.Duration
 	for _, step := range found.Steps {
-		if !step.Kind.Waits() {
+		if !step.Waits() {
 			limit = max(limit, time.Duration(step.Retry.MaxAttempts)*(step.Timeout+step.Retry.Max))
 		}
 	}

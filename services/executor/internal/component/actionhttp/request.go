@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -19,7 +18,6 @@ import (
 )
 
 const (
-	headerIdempotency = "Idempotency-Key"
 	headerContentType = "Content-Type"
 	contentTypeJSON   = "application/json"
 )
@@ -46,14 +44,7 @@ func newRequest(ctx context.Context, call *component.Call) (*http.Request, error
 	}
 	request, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
-		return nil, failure(problem.ComponentError, "method and url do not make a request")
-	}
-	header.Set(headerIdempotency, call.IdempotencyKey())
-	if call.TraceParent != "" {
-		header.Set(event.HeaderTraceParent, call.TraceParent)
-	}
-	if header.Get("User-Agent") == "" {
-		header.Set("User-Agent", "galley")
+		return nil, component.Failure(problem.ComponentError, "method and url do not make a request")
 	}
 	request.Header = header
 	return request, nil
@@ -65,7 +56,7 @@ func method(value any) (string, error) {
 	case value == nil:
 		return http.MethodGet, nil
 	case !ok, !isToken(name), name == http.MethodConnect:
-		return "", failure(problem.ComponentError, "method is not an HTTP method")
+		return "", component.Failure(problem.ComponentError, "method is not an HTTP method")
 	}
 	return name, nil
 }
@@ -73,16 +64,16 @@ func method(value any) (string, error) {
 func target(value, query any) (string, error) {
 	text, ok := value.(string)
 	if !ok {
-		return "", failure(problem.ComponentError, "url is not a text")
+		return "", component.Failure(problem.ComponentError, "url is not a text")
 	}
 	parsed, err := url.Parse(text)
 	switch {
 	case err != nil || parsed.Hostname() == "":
-		return "", failure(problem.ComponentError, "url is not a complete address such as https://example.com/path")
+		return "", component.Failure(problem.ComponentError, "url is not a complete address such as https://example.com/path")
 	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return "", failure(problem.AddressRefused, "url is neither http nor https")
+		return "", component.Failure(problem.AddressRefused, "url is neither http nor https")
 	case parsed.User != nil:
-		return "", failure(problem.ComponentError, "url holds a user name: send an Authorization header instead")
+		return "", component.Failure(problem.ComponentError, "url holds a user name: send an Authorization header instead")
 	}
 	if err := addQuery(parsed, query); err != nil {
 		return "", err
@@ -97,7 +88,7 @@ func addQuery(target *url.URL, value any) error {
 	}
 	fields, ok := value.(map[string]any)
 	if !ok {
-		return failure(problem.ComponentError, "query is not an object")
+		return component.Failure(problem.ComponentError, "query is not an object")
 	}
 	query := target.Query()
 	for name, value := range fields {
@@ -106,7 +97,7 @@ func addQuery(target *url.URL, value any) error {
 		}
 		text, ok := scalar(value)
 		if !ok {
-			return failure(problem.ComponentError, fmt.Sprintf("query parameter %q is neither text, number nor boolean", name))
+			return component.Failure(problem.ComponentError, "query parameter %q is neither text, number nor boolean", name)
 		}
 		query.Add(name, text)
 	}
@@ -131,17 +122,17 @@ func header(value any) (http.Header, error) {
 	header := make(http.Header)
 	fields, ok := value.(map[string]any)
 	if value != nil && !ok {
-		return nil, failure(problem.ComponentError, "headers is not an object")
+		return nil, component.Failure(problem.ComponentError, "headers is not an object")
 	}
 	for name, value := range fields {
-		text, ok := value.(string)
+		text, ok := scalar(value)
 		switch {
 		case !isToken(name):
-			return nil, failure(problem.ComponentError, fmt.Sprintf("%q is not the name of a header", name))
+			return nil, component.Failure(problem.ComponentError, "%q is not the name of a header", name)
 		case !ok || strings.ContainsFunc(text, isControl):
-			return nil, failure(problem.ComponentError, fmt.Sprintf("the value of header %q is not one line of text", name))
+			return nil, component.Failure(problem.ComponentError, "the value of header %q is not one line of text", name)
 		case isReserved(name):
-			return nil, failure(problem.ComponentError, fmt.Sprintf("header %q is set by galley", name))
+			return nil, component.Failure(problem.ComponentError, "header %q is set by galley", name)
 		}
 		header.Set(name, text)
 	}
@@ -167,7 +158,7 @@ func body(value any, header http.Header) (io.Reader, error) {
 	}
 	encoded, err := json.Marshal(value)
 	if err != nil {
-		return nil, failure(problem.ComponentError, "body cannot be written as JSON")
+		return nil, component.Failure(problem.ComponentError, "body cannot be written as JSON")
 	}
 	if contentType == "" {
 		header.Set(headerContentType, contentTypeJSON)

@@ -1,4 +1,4 @@
-package actionhttp
+package outbound
 
 import (
 	"context"
