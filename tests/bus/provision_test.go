@@ -36,5 +36,5 @@ func TestProvisionUpdatesOnlyWhatChanged(t *testing.T) {
 		return append([]string{}, updated...)
 	}
 	require.Eventually(t, func() bool { return len(list()) >= 2 }, 10*time.Second, 10*time.Millisecond)
-	require.Equal(t, []string{"EXECUTIONS", "KV_signals"}, list()) // what is kept as long as the journal
+	require.Equal(t, []string{"EXECUTIONS", "KV_signals", "OBJ_files"}, list()) // what is kept as long as the journal
 }
