@@ -157,7 +157,7 @@ func readComponent(kind Kind, text []byte) (*Component, error) {
 		return nil, err
 	}
 	for _, meter := range component.Meters {
-		if _, known := meter.unit(); !known {
+		if field, _ := meter.Unit(); field == "" {
 			return nil, fmt.Errorf("there is no meter %q", meter)
 		}
 	}

@@ -21,22 +21,17 @@ const (
 	MeterUnits Meter = "units"
 )
 
-// unit is for how many of the meter a price is given, and the field of the document that gives it.
-type unit struct {
-	field string
-	per   int64
-}
-
-func (m Meter) unit() (unit, bool) {
+// Unit is the field of a document's price that is for the meter, and for how many of it; "" and 0 for a meter that there is not.
+func (m Meter) Unit() (field string, per int64) {
 	switch m {
 	case MeterInputTokens:
-		return unit{"per_1k_input_tokens", 1000}, true
+		return "per_1k_input_tokens", 1000
 	case MeterOutputTokens:
-		return unit{"per_1k_output_tokens", 1000}, true
+		return "per_1k_output_tokens", 1000
 	case MeterUnits:
-		return unit{"per_unit", 1}, true
+		return "per_unit", 1
 	}
-	return unit{}, false
+	return "", 0
 }
 
 func (m Meter) of(usage *event.Usage) int64 {
@@ -128,8 +123,8 @@ func (d *stepReader) metered(n *node, step *stepSpec) Price {
 	}
 	fields := []string{"max"}
 	for _, meter := range meters {
-		unit, _ := meter.unit()
-		fields = append(fields, unit.field)
+		field, _ := meter.Unit()
+		fields = append(fields, field)
 	}
 	if !d.object(n, fields...) {
 		return Price{}
@@ -139,9 +134,9 @@ func (d *stepReader) metered(n *node, step *stepSpec) Price {
 		price.Max = d.amount(most)
 	}
 	for _, meter := range meters {
-		unit, _ := meter.unit()
-		if f := n.field(unit.field); f != nil {
-			price.Rates = append(price.Rates, Rate{Meter: meter, Amount: d.amount(f), Per: unit.per})
+		field, per := meter.Unit()
+		if f := n.field(field); f != nil {
+			price.Rates = append(price.Rates, Rate{Meter: meter, Amount: d.amount(f), Per: per})
 		}
 	}
 	if !price.Metered() {
@@ -156,7 +151,7 @@ func (d *stepReader) mustCharge(n *node, step *stepSpec) {
 	if component == nil || !component.Charges || step.price.Metered() || n.field("price") != nil && n.field("price").kind == kindObject {
 		return
 	}
-	unit, _ := component.Meters[0].unit()
+	field, _ := component.Meters[0].Unit()
 	d.reportAt(CodeInvalidPrice, pointer(n.path(), "price"), n.line, n.col, "%s",
-		fmt.Sprintf("%s needs a price such as {%s: \"0.01\", max: \"1.00\"}", step.uses, unit.field))
+		fmt.Sprintf("%s needs a price such as {%s: \"0.01\", max: \"1.00\"}", step.uses, field))
 }

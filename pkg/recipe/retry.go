@@ -25,17 +25,12 @@ func (r Retry) Applies(code string) bool {
 	return len(r.On) == 0 || slices.Contains(r.On, problem.Code(code))
 }
 
-// retryCodes are the codes of failures after which another attempt may succeed.
-func retryCodes() []string {
-	codes := []problem.Code{
+// RetryCodes are the codes of failures after which another attempt may succeed.
+func RetryCodes() []problem.Code {
+	return []problem.Code{
 		problem.Timeout, problem.RateLimited, problem.Upstream5xx, problem.Connection, problem.CircuitOpen, problem.Unavailable,
 		problem.ModelOutputInvalid, problem.WorkerUnavailable, problem.WorkerLost,
 	}
-	names := make([]string, len(codes))
-	for i, code := range codes {
-		names[i] = string(code)
-	}
-	return names
 }
 
 func defaultRetry() Retry {
@@ -58,8 +53,12 @@ func (d *decoder) retry(n *node, target *Retry) {
 	}
 	if f := n.field("on"); f != nil && d.is(f, kindList) {
 		target.On = nil
+		var codes []string
+		for _, code := range RetryCodes() {
+			codes = append(codes, string(code))
+		}
 		for _, item := range f.items {
-			code := d.oneOf(item, retryCodes()...)
+			code := d.oneOf(item, codes...)
 			target.On = append(target.On, problem.Code(code))
 		}
 	}
