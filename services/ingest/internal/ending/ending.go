@@ -100,7 +100,7 @@ func endHeader(first *journal.Record, response *event.Response, actor event.Acto
 	for name, value := range map[string]string{
 		event.HeaderSubject: first.Header.Get(event.HeaderSubject), event.HeaderActor: actor.String(),
 		event.HeaderCredits: strconv.FormatInt(int64(response.Metadata.CreditsConsumed), 10),
-		event.HeaderStatus: string(response.Status), event.HeaderCode: string(response.Errors[0].Code),
+		event.HeaderStatus:  string(response.Status), event.HeaderCode: string(response.Errors[0].Code),
 		event.HeaderDuration:    strconv.FormatInt(response.Metadata.DurationMS, 10),
 		event.HeaderTraceParent: first.Header.Get(event.HeaderTraceParent),
 	} {

@@ -65,6 +65,26 @@ func (s *server) ran(t *testing.T, customer, id string, request event.Request, w
 	}
 }
 
+// ended ends an execution that waits, as partial.
+func (s *server) ended(t *testing.T, execution subject.Execution) {
+	t.Helper()
+	executions := journal.New(s.bus.Conn, s.bus.JS)
+	last, err := executions.Last(t.Context(), execution)
+	require.NoError(t, err)
+	data, err := json.Marshal(event.Response{
+		ExecutionID: execution.ID, Status: event.StatusPartial, Data: json.RawMessage("null"), Errors: []problem.Error{},
+	})
+	require.NoError(t, err)
+	result := executions.Append(t.Context(), journal.Entry{
+		Execution: execution, Kind: event.Completed, Expect: last.Sequence, Source: "test", Time: time.Now(), Data: data,
+		Header: nats.Header{
+			event.HeaderSubject: {"cook/party/1"}, event.HeaderActor: {"api_key:k"}, event.HeaderCredits: {"0"},
+			event.HeaderDuration: {"7"}, event.HeaderStatus: {string(event.StatusPartial)},
+		},
+	})[0]
+	require.NoError(t, result.Err)
+}
+
 func (s *server) publishParty(t *testing.T, key string) {
 	t.Helper()
 	require.Equal(t, 201, s.call(t, key, "POST", "/api/v1/recipes", party, "Content-Type", "application/yaml").status)

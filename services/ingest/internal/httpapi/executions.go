@@ -7,7 +7,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/galley-engine/galley/schemas/event"
-	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 )
@@ -69,12 +68,9 @@ func (a *API) getExecution(ctx context.Context, caller *caller, input *getExecut
 	if err != nil {
 		return nil, err
 	}
-	found, known, err := a.executions.Get(ctx, subject.Execution{Customer: customer, ID: string(input.ExecutionID)})
+	found, err := a.standing(ctx, subject.Execution{Customer: customer, ID: string(input.ExecutionID)})
 	if err != nil {
-		return nil, unavailable(executionsAway, err)
-	}
-	if !known {
-		return nil, newProblem(problem.NotFound, "there is no execution "+string(input.ExecutionID))
+		return nil, err
 	}
 	body, err := found.Body()
 	if err != nil {

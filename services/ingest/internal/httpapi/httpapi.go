@@ -86,8 +86,10 @@ type API struct {
 	bus          *bus.Bus
 	checks       []health.Check
 	operatorHash [sha256.Size]byte
-	clock        clock.Clock
-	log          zerolog.Logger
+	// watches holds a place for each watch.
+	watches chan struct{}
+	clock   clock.Clock
+	log     zerolog.Logger
 	// failures is log, except that an outage under load does not fill the disk.
 	failures zerolog.Logger
 }
@@ -97,6 +99,7 @@ func New(deps Deps) *API {
 	return &API{
 		executor: deps.Executor, executions: deps.Executions, control: deps.Control, catalogue: deps.Catalogue,
 		schedules: deps.Schedules, watch: deps.Watch, deadLetters: deps.DeadLetters, bus: deps.Bus, checks: deps.Checks,
+		watches:      make(chan struct{}, maxWatches),
 		operatorHash: sha256.Sum256([]byte(deps.OperatorKey)), clock: deps.Clock, log: deps.Log,
 		failures: deps.Log.Sample(&zerolog.BurstSampler{Burst: maxLogged, Period: time.Second}),
 	}
@@ -150,6 +153,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerStuck(routes)
 	a.registerExecutions(routes)
 	a.registerControl(routes)
+	a.registerProgress(routes)
 	a.registerRecipes(routes)
 	a.registerAgents(routes)
 	a.registerCustomers(routes)
