@@ -5,6 +5,7 @@ package executor
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/process"
@@ -13,7 +14,7 @@ import (
 	"github.com/galley-engine/galley/services/executor/internal/catalogue"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
-	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
+	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 	"github.com/galley-engine/galley/services/executor/internal/outbound"
 	"github.com/galley-engine/galley/services/executor/internal/outside"
@@ -41,7 +42,8 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
 	}
-	components := component.Registry{recipe.KindHTTP: actionhttp.New(network), recipe.KindStateSet: stateset.Component{}}
+	components := component.Registry{recipe.KindHTTP: actionhttp.New(network)}
+	maps.Copy(components, state.Components())
 	keys, err := secret.ParseKeys(config.SecretsKey)
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)

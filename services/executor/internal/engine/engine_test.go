@@ -21,7 +21,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
+	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 )
 
@@ -80,7 +80,7 @@ func (n *notes) Park(ctx context.Context, data []byte, wake time.Time, news func
 func (n *notes) Hold() error { return n.hold }
 
 func newEngine(http component.Component) *engine.Engine {
-	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: stateset.Component{}}
+	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: component.Func(state.Set)}
 	return engine.New(components, nil, clock.System, zerolog.Nop())
 }
 

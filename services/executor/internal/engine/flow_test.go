@@ -23,7 +23,7 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
+	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 )
 
@@ -70,7 +70,7 @@ func (w *world) Secrets(_ context.Context, _ string, names []string) (map[string
 }
 
 func engineIn(w *world, http component.Component) *engine.Engine {
-	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: stateset.Component{}}
+	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: component.Func(state.Set)}
 	return engine.New(components, w, clock.System, zerolog.Nop())
 }
 

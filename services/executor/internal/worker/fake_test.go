@@ -23,7 +23,7 @@ import (
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/catalogue"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
+	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 )
 
@@ -223,7 +223,7 @@ func newActor(t require.TestingT, s *store, compiled *recipe.Recipe, deliveries 
 		store: s, deliveries: deliveries, stop: stop, resume: make(chan bool), waiting: make(chan string),
 		loseAck: func() (bool, bool) { return false, false },
 	}
-	components := component.Registry{recipe.KindHTTP: http(a), recipe.KindStateSet: stateset.Component{}}
+	components := component.Registry{recipe.KindHTTP: http(a), recipe.KindStateSet: component.Func(state.Set)}
 	p := &processor{
 		journal: a, recipes: shelf{recipe: compiled}, engine: engine.New(components, nil, clock.System, zerolog.Nop()),
 		delays: a, live: newLive(a, zerolog.Nop()), clock: clock.System, log: zerolog.Nop(),

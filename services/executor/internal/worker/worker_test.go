@@ -27,7 +27,7 @@ import (
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/catalogue"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/component/stateset"
+	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 	"github.com/galley-engine/galley/services/executor/internal/outside"
 )
@@ -107,7 +107,7 @@ func (b *bench) fund(id, reply string, data []byte) {
 // worker makes a worker with its own connection.
 func (b *bench) worker(http call) *Worker {
 	b.t.Helper()
-	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: stateset.Component{}}
+	components := component.Registry{recipe.KindHTTP: http, recipe.KindStateSet: component.Func(state.Set)}
 	messages := b.connect()
 	return New(Settings{Concurrency: 8, AckWait: b.ackWait}, messages, shelf{recipe: b.recipe},
 		engine.New(components, outside.New(messages, nil), clock.System, zerolog.Nop()), clock.System, zerolog.Nop())
