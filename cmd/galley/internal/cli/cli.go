@@ -44,6 +44,8 @@ type grammar struct {
 		List executionsListCommand `cmd:"" default:"withargs" help:"List executions, the newest first."`
 		Get  executionsGetCommand  `cmd:"" help:"Print an execution."`
 
+		Watch executionsWatchCommand `cmd:"" help:"Follow an execution until it ends: what its steps tell, then the response."`
+
 		Cancel  executionsCancelCommand  `cmd:"" help:"End an execution; nothing is charged."`
 		Resume  executionsResumeCommand  `cmd:"" help:"Go on from where an execution failed, and print the response."`
 		Rerun   executionsRerunCommand   `cmd:"" help:"Repeat an execution, or a part of it, and print the response."`

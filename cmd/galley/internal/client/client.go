@@ -100,7 +100,24 @@ func call[Answer any](ctx context.Context, c *Client, r request) (answer Answer,
 }
 
 func (c *Client) do(ctx context.Context, r request) (answer []byte, err error) {
+	response, err := c.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
+	answer, err = io.ReadAll(io.LimitReader(response.Body, maxBody))
+	if err != nil {
+		return nil, fmt.Errorf("read galley's answer: %w", err)
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		return nil, refusal(response, answer)
+	}
+	return answer, nil
+}
+
+func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
 	var body []byte
+	var err error
 	if raw, ok := r.body.([]byte); ok {
 		body = raw
 	} else if r.body != nil {
@@ -129,15 +146,7 @@ func (c *Client) do(ctx context.Context, r request) (answer []byte, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("call galley: %w", err)
 	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	answer, err = io.ReadAll(io.LimitReader(response.Body, maxBody))
-	if err != nil {
-		return nil, fmt.Errorf("read galley's answer: %w", err)
-	}
-	if response.StatusCode >= http.StatusBadRequest {
-		return nil, refusal(response, answer)
-	}
-	return answer, nil
+	return response, nil
 }
 
 func refusal(response *http.Response, answer []byte) error {

@@ -115,17 +115,47 @@ func (r *Report) records(response event.Response) string {
 
 func (r *Report) steps(steps []event.StepSummary) {
 	r.Heading("Steps", "")
-	rows := make([][]string, len(steps))
-	for i, step := range steps {
-		rows[i] = []string{step.ID, string(step.Status), milliseconds(step.DurationMS), strconv.Itoa(step.Attempts), step.Credits.String()}
-	}
-	table(r.w, []column{
+	columns := []column{
 		{title: "step"},
 		{title: "status", style: byStatus},
 		{title: "time", right: true},
 		{title: "attempts", right: true},
 		{title: "credits", right: true},
-	}, rows)
+	}
+	measured := slices.ContainsFunc(steps, func(step event.StepSummary) bool { return step.Usage != nil })
+	if measured {
+		columns = append(columns, column{title: "used"})
+	}
+	rows := make([][]string, len(steps))
+	for i, step := range steps {
+		rows[i] = []string{step.ID, string(step.Status), milliseconds(step.DurationMS), strconv.Itoa(step.Attempts), step.Credits.String()}
+		if measured {
+			rows[i] = append(rows[i], used(step.Usage))
+		}
+	}
+	table(r.w, columns, rows)
+}
+
+// used says what a step has used, "" where nothing was counted.
+func used(usage *event.Usage) string {
+	if usage == nil {
+		return ""
+	}
+	var parts []string
+	for _, part := range []struct {
+		count int64
+		what  string
+	}{{usage.InputTokens, "tokens in"}, {usage.OutputTokens, "tokens out"}, {usage.Units, "units"}} {
+		if part.count > 0 {
+			parts = append(parts, strconv.FormatInt(part.count, 10)+" "+part.what)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Progress writes what a step tells while it runs.
+func (r *Report) Progress(step, text string) {
+	fmt.Fprintln(r.w, indent+faint().Render(step)+gap+printable(text))
 }
 
 func (r *Report) json(text string) {

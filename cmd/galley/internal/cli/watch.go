@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+type executionsWatchCommand struct {
+	connection
+	ID string `arg:"" help:"The execution."`
+}
+
+// Run follows an execution until it ends.
+func (c *executionsWatchCommand) Run(app *app) error {
+	api, err := c.customer()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	response, err := api.Watch(app.ctx, c.ID, app.progress)
+	if err != nil {
+		return err
+	}
+	return app.executed(response)
+}
+
+// progress prints what a step tells.
+func (a *app) progress(data []byte) {
+	var told struct {
+		Step string `json:"step"`
+		Item *int   `json:"item"`
+		Text string `json:"text"`
+	}
+	if json.Unmarshal(data, &told) != nil || told.Text == "" {
+		return
+	}
+	if told.Item != nil {
+		told.Step += "." + strconv.Itoa(*told.Item)
+	}
+	a.report.Progress(told.Step, told.Text)
+}
