@@ -33,6 +33,7 @@ const (
 
 // The kinds that components run.
 const (
+	KindChat        Kind = "ai.chat"
 	KindHTTP        Kind = "action.http"
 	KindStateSet    Kind = "state.set"
 	KindStateMerge  Kind = "state.merge"
@@ -63,7 +64,7 @@ type Component struct {
 	// With is the JSON Schema of the input, without Traits.
 	With json.RawMessage `json:"-"`
 
-	schema *schema
+	schema *Schema
 	// closed says that the input has no other fields than those of the schema.
 	closed bool
 }
@@ -167,6 +168,6 @@ func readComponent(kind Kind, text []byte) (*Component, error) {
 		return nil, err
 	}
 	component.closed = document["additionalProperties"] == false
-	component.schema, err = compileSchema(document)
+	component.schema, err = CompileSchema(document)
 	return component, err
 }

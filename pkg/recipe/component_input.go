@@ -19,6 +19,8 @@ func (k *compilation) checkWith(kind Kind, with *node) {
 	}
 	d := &decoder{reader: k.reader, components: k.Compiler}
 	switch kind {
+	case KindChat:
+		k.chat(with)
 	case KindRecipeRun:
 		d.id(with.literal("agent"))
 		d.id(with.literal("recipe"))
@@ -32,6 +34,20 @@ func (k *compilation) checkWith(kind Kind, with *node) {
 	case KindStateDelete:
 		k.fieldNames(with.field("fields"))
 	default:
+	}
+}
+
+// chat checks what is asked, and in which form the answer is to be, as far as it is known.
+func (k *compilation) chat(with *node) {
+	prompt, messages := with.field("prompt"), with.field("messages")
+	switch {
+	case prompt == nil && messages == nil:
+		k.reportAt(CodeMissingField, pointer(with.path(), "prompt"), with.line, with.col, "give prompt or messages")
+	case prompt != nil && messages != nil && !prompt.isTemplate() && !messages.isTemplate(): // one of two templates may be null
+		k.report(CodeInvalidValue, messages, "give either prompt or messages, not both")
+	}
+	if wanted := with.field("output_schema"); wanted != nil && wanted.kind == kindObject && !wanted.holdsTemplate() {
+		k.schema(wanted)
 	}
 }
 
@@ -85,4 +101,10 @@ func (n *node) isTemplate() bool {
 	}
 	segments, err := splitTemplate(n.text)
 	return err != nil || slices.ContainsFunc(segments, func(s segment) bool { return s.isExpression })
+}
+
+// holdsTemplate reports whether the node or anything below it is a template.
+func (n *node) holdsTemplate() bool {
+	return n.isTemplate() || slices.ContainsFunc(n.items, (*node).holdsTemplate) ||
+		slices.ContainsFunc(n.fields, func(f field) bool { return f.value.holdsTemplate() })
 }

@@ -38,7 +38,7 @@ type Recipe struct {
 	// VarsUsed names the customer settings that the expressions read, sorted.
 	VarsUsed []string
 
-	input, output *schema
+	input, output *Schema
 	canonical     []byte
 	indexes       map[string]int
 }
@@ -131,7 +131,7 @@ func (s *Step) Input(ctx context.Context, scope *Scope) (any, error) {
 	if fields, ok := with.(map[string]any); ok && s.component.closed {
 		with = withoutNull(fields)
 	}
-	return with, s.component.schema.validate(with)
+	return with, s.component.schema.Validate(with)
 }
 
 func withoutNull(fields map[string]any) map[string]any {
@@ -183,10 +183,10 @@ func (r *Recipe) Canonical() []byte {
 
 // ValidateInput checks the input of an execution against the recipe's input schema. The error is [Violations].
 func (r *Recipe) ValidateInput(input any) error {
-	return r.input.validate(input)
+	return r.input.Validate(input)
 }
 
 // ValidateOutput checks the result of an execution against the recipe's output schema. The error is [Violations].
 func (r *Recipe) ValidateOutput(output any) error {
-	return r.output.validate(output)
+	return r.output.Validate(output)
 }

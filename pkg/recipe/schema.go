@@ -23,7 +23,7 @@ type Violation struct {
 	unknown bool
 }
 
-// Violations is the error of [Recipe.ValidateInput] and [Recipe.ValidateOutput], sorted by path.
+// Violations is the error of [Recipe.ValidateInput], [Recipe.ValidateOutput] and [Schema.Validate], sorted by path.
 type Violations []Violation
 
 // Error lists the violations in one line.
@@ -38,13 +38,28 @@ func (v Violations) Error() string {
 // schemaLocation is what the library calls the document of a schema.
 const schemaLocation = "galley:///schema"
 
-// schema is a compiled JSON Schema; nil accepts everything.
-type schema struct {
+// Schema is a compiled JSON Schema; nil accepts everything. It is immutable and safe for concurrent use.
+type Schema struct {
 	compiled *jsonschema.Schema
 }
 
-// compileSchema compiles a JSON Schema 2020-12. It reads nothing but the document: a reference to a file or a URL is an error.
-func compileSchema(document any) (*schema, error) {
+// CompileSchema compiles a JSON Schema 2020-12, as encoding/json decodes one. It reads nothing but the document: a reference to a file or
+// a URL is an error, and so is a schema that would take very long to validate against. Where the document breaks the rules for
+// schemas, the error is [Violations] of those.
+func CompileSchema(document any) (*Schema, error) {
+	compiled, err := compile(document)
+	var rejected *jsonschema.SchemaValidationError
+	var invalid *jsonschema.ValidationError
+	switch {
+	case errors.As(err, &rejected) && errors.As(rejected.Err, &invalid):
+		return nil, violationsOf(invalid)
+	case err != nil:
+		return nil, errors.New(schemaMessage(err))
+	}
+	return &Schema{compiled: compiled}, nil
+}
+
+func compile(document any) (*jsonschema.Schema, error) {
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.UseLoader(jsonschema.SchemeURLLoader{})
@@ -62,10 +77,11 @@ func compileSchema(document any) (*schema, error) {
 	if err := checkSize(compiled); err != nil {
 		return nil, err
 	}
-	return &schema{compiled: compiled}, nil
+	return compiled, nil
 }
 
-func (s *schema) validate(value any) error {
+// Validate checks a value, as encoding/json decodes one. The error is [Violations].
+func (s *Schema) Validate(value any) error {
 	if s == nil {
 		return nil
 	}
@@ -75,7 +91,7 @@ func (s *schema) validate(value any) error {
 	return nil
 }
 
-func (s *schema) violations(value any) Violations {
+func (s *Schema) violations(value any) Violations {
 	var invalid *jsonschema.ValidationError
 	err := s.compiled.Validate(value)
 	if err == nil {
@@ -150,24 +166,19 @@ func pointers(path string, tokens []string) string {
 }
 
 // schema compiles a schema of the document, nil when there is none.
-func (k *compilation) schema(n *node) *schema {
+func (k *compilation) schema(n *node) *Schema {
 	if n == nil {
 		return nil
 	}
-	compiled, err := compileSchema(n.native())
-	if err == nil {
-		return compiled
-	}
-	var rejected *jsonschema.SchemaValidationError
-	var invalid *jsonschema.ValidationError
-	if errors.As(err, &rejected) && errors.As(rejected.Err, &invalid) {
-		for _, v := range violationsOf(invalid) {
+	compiled, err := CompileSchema(n.native())
+	if violations, ok := errors.AsType[Violations](err); ok {
+		for _, v := range violations {
 			k.reportBelow(n, v, CodeInvalidSchema)
 		}
-		return nil
+	} else if err != nil {
+		k.report(CodeInvalidSchema, n, "%v", err)
 	}
-	k.report(CodeInvalidSchema, n, "%s", schemaMessage(err))
-	return nil
+	return compiled
 }
 
 // schemaMessage leaves out how the library calls the document.
