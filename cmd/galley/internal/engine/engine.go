@@ -37,9 +37,10 @@ type Config struct {
 	NATSAddr, NATSURL string
 	// DatabaseURL is that of a Postgres database to use instead of a private one, or "".
 	DatabaseURL string
-	// SandboxAddr is where the sandbox is served; "" for no sandbox.
-	SandboxAddr string
-	Durability  process.Durability
+	// SandboxAddr is where the sandbox is served over HTTP, "" for no sandbox; SandboxSMTPAddr is where its mailbox takes e-mail, "" for
+	// none.
+	SandboxAddr, SandboxSMTPAddr string
+	Durability                   process.Durability
 	// JournalRetention and AckWait are as in process.Settings.
 	JournalRetention, AckWait time.Duration
 	LogLevel                  string
@@ -122,7 +123,7 @@ func (e *Engine) serveSandbox(ctx context.Context) error {
 	if e.config.SandboxAddr == "" {
 		return nil
 	}
-	return sandbox.Serve(ctx, e.config.SandboxAddr)
+	return sandbox.Serve(ctx, sandbox.Config{HTTPAddr: e.config.SandboxAddr, SMTPAddr: e.config.SandboxSMTPAddr, Clock: clock.System})
 }
 
 func (e *Engine) runServices(ctx context.Context, then func(ctx context.Context) error) error {

@@ -16,9 +16,18 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/galley-engine/galley/pkg/clock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newTest(t *testing.T) *sandbox {
+	t.Helper()
+	s, err := newSandbox(Config{Clock: func() time.Time { return time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC) }})
+	require.NoError(t, err)
+	return s
+}
 
 func TestSearchFindsExactlyWhatFits(t *testing.T) {
 	t.Parallel()
@@ -73,7 +82,7 @@ func TestSampleDataIsFictionAndStaysTheSame(t *testing.T) {
 
 func TestHandler(t *testing.T) {
 	t.Parallel()
-	handler := Handler()
+	handler := newTest(t).handler()
 	get := func(target string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, target, nil))
@@ -106,20 +115,35 @@ func TestHandler(t *testing.T) {
 	root := get("/")
 	assert.Equal(t, http.StatusOK, root.Code)
 	assert.Contains(t, root.Body.String(), Notice)
+	assert.Contains(t, root.Body.String(), "/mailbox")
+	assert.Equal(t, "nosniff", root.Header().Get("X-Content-Type-Options"))
 	assert.Equal(t, http.StatusNotFound, get("/elsewhere").Code)
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // to find a free port
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
 }
 
 func TestServeUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // to find a free port
+	taken, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
 	require.NoError(t, err)
-	addr := listener.Addr().String()
+	defer func() { require.NoError(t, taken.Close()) }()
+	addr := freeAddress(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	require.ErrorContains(t, Serve(ctx, addr), "serve the sandbox", "the port is taken")
-	require.NoError(t, listener.Close())
+	err = Serve(ctx, Config{HTTPAddr: taken.Addr().String(), SMTPAddr: addr, Clock: clock.System})
+	require.ErrorContains(t, err, "serve the sandbox")
+	err = Serve(ctx, Config{HTTPAddr: addr, SMTPAddr: taken.Addr().String(), Clock: clock.System})
+	require.ErrorContains(t, err, "serve the mailbox of the sandbox")
 
 	served := make(chan error, 1)
-	go func() { served <- Serve(ctx, addr) }()
+	mail := freeAddress(t)
+	go func() { served <- Serve(ctx, Config{HTTPAddr: addr, SMTPAddr: mail, Clock: clock.System}) }()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	require.Eventually(t, func() bool {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/", nil)
@@ -128,10 +152,15 @@ func TestServeUntilTheContextEnds(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		_, err = io.Copy(io.Discard, response.Body)
+		body, err := io.ReadAll(response.Body)
 		require.NoError(t, response.Body.Close())
-		return err == nil
+		return err == nil && strings.Contains(string(body), mail)
 	}, 10*time.Second, 5*time.Millisecond)
+	stalled, err := net.Dial("tcp", mail) //nolint:noctx // it does not wait
+	require.NoError(t, err)
+	defer func() { require.NoError(t, stalled.Close()) }()
+	_, err = stalled.Read(make([]byte, 1)) // the greeting has begun: the server has the connection
+	require.NoError(t, err)
 	cancel()
-	require.NoError(t, <-served)
+	require.NoError(t, <-served, "a client that stays does not keep it")
 }
