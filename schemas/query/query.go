@@ -30,6 +30,10 @@ const (
 	Grant = "grant"
 	// Transactions (billing): TransactionsRequest to TransactionsReply.
 	Transactions = "transactions"
+	// Subscription (billing): SubscriptionRequest to SubscriptionReply.
+	Subscription = "subscription"
+	// Subscribe (billing): SubscribeRequest to SubscriptionReply. Idempotent: it says what is to be.
+	Subscribe = "subscribe"
 	// AuditEvents (audit): AuditEventsRequest to AuditEventsReply.
 	AuditEvents = "events"
 )
@@ -114,6 +118,44 @@ type Transaction struct {
 	ExecutionID  string       `json:"execution_id,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
 	CreatedAt    time.Time    `json:"created_at"`
+}
+
+// SubscriptionStatus is how a customer's subscription stands.
+type SubscriptionStatus string
+
+const (
+	// SubscriptionNone: the customer has never had a subscription.
+	SubscriptionNone SubscriptionStatus = "none"
+	// SubscriptionActive: the customer has what the plan and the features say.
+	SubscriptionActive SubscriptionStatus = "active"
+	// SubscriptionCancelled: the customer has it no longer.
+	SubscriptionCancelled SubscriptionStatus = "cancelled"
+)
+
+// SubscriptionRequest asks for a customer's subscription.
+type SubscriptionRequest struct {
+	CustomerID string `json:"customer_id"`
+}
+
+// SubscriptionReply is a customer's subscription, with the balance of the same moment.
+type SubscriptionReply struct {
+	CustomerID string `json:"customer_id"`
+	// Plan is empty when there is no subscription.
+	Plan     string             `json:"plan"`
+	Status   SubscriptionStatus `json:"status"`
+	Features []string           `json:"features"`
+	Balance  credit.Micro       `json:"balance"`
+	// UpdatedAt is when the subscription was last changed, absent when there is none.
+	UpdatedAt *time.Time `json:"updated_at,omitempty"`
+}
+
+// SubscribeRequest says what a customer's subscription is from now on. Status is active or cancelled.
+type SubscribeRequest struct {
+	CustomerID string             `json:"customer_id"`
+	Plan       string             `json:"plan"`
+	Status     SubscriptionStatus `json:"status"`
+	Features   []string           `json:"features"`
+	Actor      event.Actor        `json:"actor"`
 }
 
 // AuditEventsRequest asks for audit rows, newest first.

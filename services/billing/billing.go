@@ -19,6 +19,7 @@ import (
 	"github.com/galley-engine/galley/services/billing/internal/consumer"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
 	"github.com/galley-engine/galley/services/billing/internal/queryapi"
+	"github.com/galley-engine/galley/services/billing/internal/subscription"
 	"github.com/galley-engine/galley/services/billing/migrations"
 )
 
@@ -70,7 +71,8 @@ func (s *Service) Run(ctx context.Context) error {
 		Bus: s.deps.Bus, Journal: journal.New(s.deps.Bus.Conn, s.deps.Bus.JS), Ledger: money, AckWait: s.deps.AckWait,
 		Clock: s.deps.Clock, Logger: s.deps.Logger,
 	})
-	return lifecycle.Run(ctx, follower.Run, events.Run, queryapi.New(s.deps.Bus, money, ledger.NewReader(read)).Run)
+	subscriptions := subscription.New(work, read, events, s.deps.Clock)
+	return lifecycle.Run(ctx, follower.Run, events.Run, queryapi.New(s.deps.Bus, money, ledger.NewReader(read), subscriptions).Run)
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.

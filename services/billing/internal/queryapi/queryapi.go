@@ -1,10 +1,11 @@
-// Package queryapi answers billing's queries over NATS: the balance, the ledger and grants.
+// Package queryapi answers billing's queries over NATS: the balance, the ledger, grants and subscriptions.
 package queryapi
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -16,12 +17,14 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
+	"github.com/galley-engine/galley/services/billing/internal/subscription"
 )
 
 const (
-	maxPage   = 200
-	maxID     = 200
-	maxReason = 1000
+	maxPage     = 200
+	maxID       = 200
+	maxReason   = 1000
+	maxFeatures = 100
 )
 
 // API answers the queries.
@@ -29,11 +32,13 @@ type API struct {
 	bus    *bus.Bus
 	ledger *ledger.Ledger
 	reader *ledger.Reader
+	// subscriptions is the register of them.
+	subscriptions *subscription.Register
 }
 
 // New makes an API.
-func New(bus *bus.Bus, money *ledger.Ledger, reader *ledger.Reader) *API {
-	return &API{bus: bus, ledger: money, reader: reader}
+func New(bus *bus.Bus, money *ledger.Ledger, reader *ledger.Reader, subscriptions *subscription.Register) *API {
+	return &API{bus: bus, ledger: money, reader: reader, subscriptions: subscriptions}
 }
 
 // Run answers until ctx ends.
@@ -47,6 +52,12 @@ func (a *API) Run(ctx context.Context) error {
 		},
 		func(ctx context.Context) error {
 			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Transactions, a.transactions)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Subscription, a.subscription)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Subscribe, a.subscribe)
 		},
 	)
 }
@@ -96,6 +107,31 @@ func (a *API) transactions(ctx context.Context, request query.TransactionsReques
 		page.Execution = execution
 	}
 	return a.reader.Transactions(ctx, page)
+}
+
+func (a *API) subscription(ctx context.Context, request query.SubscriptionRequest) (query.SubscriptionReply, error) {
+	if !subject.ValidID(request.CustomerID) {
+		return query.SubscriptionReply{}, invalidCustomer()
+	}
+	return a.subscriptions.Get(ctx, request.CustomerID)
+}
+
+func (a *API) subscribe(ctx context.Context, request query.SubscribeRequest) (query.SubscriptionReply, error) {
+	switch {
+	case !subject.ValidID(request.CustomerID):
+		return query.SubscriptionReply{}, invalidCustomer()
+	case !subject.ValidID(request.Plan):
+		return query.SubscriptionReply{}, invalid("plan %v", subject.ErrInvalidID)
+	case request.Status != query.SubscriptionActive && request.Status != query.SubscriptionCancelled:
+		return query.SubscriptionReply{}, invalid("status must be active or cancelled")
+	case len(request.Features) > maxFeatures:
+		return query.SubscriptionReply{}, invalid("there may be at most %d features", maxFeatures)
+	case slices.ContainsFunc(request.Features, func(feature string) bool { return !subject.ValidID(feature) }):
+		return query.SubscriptionReply{}, invalid("each of the features %v", subject.ErrInvalidID)
+	case !isLine(request.Actor.String(), maxID):
+		return query.SubscriptionReply{}, invalid("actor must be a line of at most %d bytes", maxID)
+	}
+	return a.subscriptions.Set(ctx, &request)
 }
 
 // isLine keeps control characters out: some are harmful in a header, some are impossible in a column.

@@ -1,0 +1,169 @@
+package subscription_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/galley-engine/galley/pkg/outbox"
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/pkg/testkit"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/billing/internal/ledger"
+	"github.com/galley-engine/galley/services/billing/internal/subscription"
+	"github.com/galley-engine/galley/services/billing/migrations"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func start() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+
+type fixture struct {
+	*subscription.Register
+	work, read *pgxpool.Pool
+	clock      *testkit.Clock
+}
+
+func setUp(t *testing.T) *fixture {
+	t.Helper()
+	url := testkit.Postgres(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
+	open := func(role string, settings map[string]string) *pgxpool.Pool {
+		pool, err := postgres.Open(t.Context(), postgres.PoolConfig{URL: url, Role: role, MaxConns: 4, Settings: settings})
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	f := &fixture{work: open(migrations.Role, ledger.PoolSettings()), read: open(migrations.Reader, nil), clock: testkit.NewClock(start())}
+	f.Register = subscription.New(f.work, f.read, outbox.New(f.work, nil, "billing", zerolog.Nop()), f.clock.Now)
+	return f
+}
+
+func request(customer, plan string, status query.SubscriptionStatus, features ...string) *query.SubscribeRequest {
+	return &query.SubscribeRequest{
+		CustomerID: customer, Plan: plan, Status: status, Features: features, Actor: event.Actor{Type: "operator", ID: "operator"},
+	}
+}
+
+// activities are those in the outbox, as "<subject> <actor> <changes>".
+func (f *fixture) activities(t *testing.T) []string {
+	t.Helper()
+	rows, err := f.work.Query(t.Context(), `SELECT subject || ' ' || (header->>'ce-actor') || ' ' || (convert_from(data, 'UTF8')::json->>'changes')
+		FROM billing.outbox ORDER BY id`)
+	require.NoError(t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	return found
+}
+
+func TestSubscription(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	none, err := f.Get(t.Context(), "alice")
+	require.NoError(t, err)
+	require.Equal(t, query.SubscriptionReply{CustomerID: "alice", Status: query.SubscriptionNone, Features: []string{}}, none)
+	_, err = f.work.Exec(t.Context(), `INSERT INTO billing.accounts VALUES ('alice', 2500000, now()), ('bob', 1, now())`)
+	require.NoError(t, err)
+
+	first, at := f.clock.Now(), "galley.activity.alice.subscription.updated operator:operator "
+	want := query.SubscriptionReply{
+		CustomerID: "alice", Plan: "pro", Status: query.SubscriptionActive, Features: []string{"exports", "leads"}, Balance: 2_500_000, UpdatedAt: &first,
+	}
+	got, err := f.Set(t.Context(), request("alice", "pro", query.SubscriptionActive, "leads", "exports", "leads"))
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+
+	f.clock.Advance(time.Minute)
+	got, err = f.Set(t.Context(), request("alice", "pro", query.SubscriptionActive, "exports", "leads"))
+	require.NoError(t, err)
+	require.Equal(t, want, got, "what is so already is no change")
+
+	second := f.clock.Now()
+	got, err = f.Set(t.Context(), request("alice", "pro", query.SubscriptionCancelled))
+	require.NoError(t, err)
+	want.Status, want.Features, want.UpdatedAt = query.SubscriptionCancelled, []string{}, &second
+	require.Equal(t, want, got)
+	got, err = f.Get(t.Context(), "alice")
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	none, err = f.Get(t.Context(), "bob")
+	require.NoError(t, err)
+	require.Equal(t, query.SubscriptionReply{CustomerID: "bob", Status: query.SubscriptionNone, Features: []string{}, Balance: 1}, none)
+
+	require.Equal(t, []string{
+		at + `{"plan":"pro","status":"active","features":["exports","leads"]}`,
+		at + `{"plan":"pro","status":"cancelled","features":[]}`,
+	}, f.activities(t))
+}
+
+func TestChangesAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	var group sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		group.Go(func() {
+			_, errs[i] = f.Set(t.Context(), request("alice", fmt.Sprintf("plan%d", i%2), query.SubscriptionActive))
+		})
+	}
+	group.Wait()
+	require.NoError(t, errors.Join(errs...))
+	changes := f.activities(t)
+	require.NotEmpty(t, changes)
+	for i := range changes[1:] {
+		require.NotEqual(t, changes[i], changes[i+1], "each is a change to what was there before")
+	}
+}
+
+func TestRoles(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	for _, customer := range []string{"alice", "bob"} {
+		_, err := f.Set(t.Context(), request(customer, "pro", query.SubscriptionActive))
+		require.NoError(t, err)
+	}
+	for customer, sees := range map[string][]string{"": {}, "alice": {"alice"}, "%": {}, "*": {"alice", "bob"}} {
+		err := postgres.Transact(t.Context(), f.read, customer, func(tx pgx.Tx) error {
+			rows, err := tx.Query(t.Context(), `SELECT customer_id FROM billing.subscriptions ORDER BY 1`)
+			require.NoError(t, err)
+			seen, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			assert.Equal(t, sees, seen, customer)
+			return err
+		})
+		require.NoError(t, err)
+	}
+	refused := func(pool *pgxpool.Pool, statement string) {
+		_, err := pool.Exec(t.Context(), statement)
+		var failure *pgconn.PgError
+		require.ErrorAs(t, err, &failure, statement)
+		require.Equal(t, "42501", failure.Code, failure.Message)
+	}
+	for _, statement := range []string{
+		`INSERT INTO billing.subscriptions VALUES ('carol', 'pro', 'active', '{}', now(), now())`,
+		`UPDATE billing.subscriptions SET plan = 'x'`, `DELETE FROM billing.subscriptions`,
+	} {
+		refused(f.read, statement)
+	}
+	for _, statement := range []string{
+		`UPDATE billing.subscriptions SET customer_id = 'x'`, `UPDATE billing.subscriptions SET created_at = now()`,
+		`DELETE FROM billing.subscriptions`, `TRUNCATE billing.subscriptions`,
+	} {
+		refused(f.work, statement)
+	}
+	for _, statement := range []string{
+		`UPDATE billing.subscriptions SET plan = ''`, `UPDATE billing.subscriptions SET status = 'none'`,
+	} {
+		_, err := f.work.Exec(t.Context(), statement)
+		require.ErrorContains(t, err, "check constraint")
+	}
+}
