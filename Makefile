@@ -46,6 +46,10 @@ bench: go postgres ## measure throughput and latency
 chaos: go postgres ## kill -9 everything under load, many times, and check that nothing is lost
 	go run ./tests/cmd/chaos $(ARGS)
 
+.PHONY: docs
+docs: go ## write the pages of the components and their part of the recipe schema
+	@go run ./tests/cmd/reference
+
 .PHONY: check
 check: go ## build and vet every module alone, and see that its go.mod is tidy
 	@set -e; for module in $(CODE); do \

@@ -162,6 +162,9 @@ func readComponent(kind Kind, text []byte) (*Component, error) {
 			return nil, fmt.Errorf("there is no meter %q", meter)
 		}
 	}
+	if component.Charges && len(component.Meters) == 0 {
+		return nil, errors.New("charges without a meter")
+	}
 	delete(document, "x-galley")
 	var err error
 	if component.With, err = json.Marshal(document); err != nil {

@@ -95,7 +95,9 @@ func TestSchemaCannotExplode(t *testing.T) {
 func TestPublishedSchema(t *testing.T) {
 	t.Parallel()
 	const path = "../../schemas/json/recipe.schema.json"
-	schema, err := jsonschema.NewCompiler().Compile(path)
+	published := jsonschema.NewCompiler()
+	published.AssertFormat() // as editors do
+	schema, err := published.Compile(path)
 	require.NoError(t, err)
 	compiler := newCompiler(t)
 	agree := func(name string, doc []byte, good bool) {
@@ -113,6 +115,7 @@ func TestPublishedSchema(t *testing.T) {
 
 	step := func(fields string) string { return "steps: [{id: a, uses: state.set, with: {x: 1}, " + fields + "}]" }
 	call := func(with string) string { return "steps: [{id: a, uses: action.http, with: " + with + "}]" }
+	priced := func(step, price string) string { return "steps: [{id: a, uses: " + step + ", price: " + price + "}]" }
 	const one = "steps: [{id: a, uses: state.set, with: {x: 1}}]"
 	wait := func(uses, with string) string { return "steps: [{id: a, uses: " + uses + ", with: {" + with + "}}]" }
 	set := func(id string) string { return "{id: " + id + ", uses: state.set, with: {" + id + ": 1}}" }
@@ -140,6 +143,11 @@ func TestPublishedSchema(t *testing.T) {
 		wait("approval", "title: Pay, timeout: 5m"), wait("approval", "title: 'Pay ${input.n}?', timeout: '${input.t}'"),
 		wait("recipe.run", "agent: a, recipe: b"), wait("recipe.run", "agent: a, recipe: b, version: 3, input: {x: '${input.x}'}"),
 		wait("recipe.run", "agent: '${input.a}', recipe: '${input.r}', version: '${input.v}', input: '${input.i}'"),
+		call("{url: '${input.u}', headers: {a: 1, b: true}}"),
+		priced("ai.chat, with: {prompt: x}", "1"), priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: 0.1, max: 1}"),
+		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: '0.1', per_1k_output_tokens: 0, max: '1'}"),
+		priced("worker.shout, with: {x: 1}", "{per_unit: 1, per_1k_output_tokens: 1, max: 2}"),
+		priced("worker.shout_2, with: {x: '${secrets.y}'}, timeout: 1h, retry: {on: [WORKER_UNAVAILABLE, WORKER_LOST]}", "0"),
 		"steps: [{id: a, uses: recipe.run, with: {agent: a, recipe: b}, timeout: 1h, if: '${true}', price: 1, on_error: continue, checkpoint: false}]",
 	} {
 		agree(spec, document(spec), true)
@@ -176,8 +184,15 @@ func TestPublishedSchema(t *testing.T) {
 		"steps: [{id: a, with: {x: 1}}]", "steps: [{id: a, uses: state.set}]", "steps: [{id: a, uses: state.set, with: {}}]",
 		"steps: [{id: a, uses: state.set, with: 1}]", "steps: [{id: a, uses: ai.think, with: {x: 1}}]", "steps: [{id: a, uses: nothing, with: {x: 1}}]",
 		call("{}"), call("{url: 1}"), call("{url: 'ftp://example.com'}"), call("{url: '${input.u}', method: get}"),
-		call("{url: '${input.u}', query: [1]}"), call("{url: '${input.u}', query: {a: [1]}}"), call("{url: '${input.u}', headers: {a: 1}}"),
+		call("{url: '${input.u}', query: [1]}"), call("{url: '${input.u}', query: {a: [1]}}"), call("{url: '${input.u}', headers: {a: [1]}}"),
 		call("{url: '${input.u}', colour: red}"),
+		priced("state.set, with: {x: 1}", "{per_unit: 1, max: 1}"), priced("action.http, with: {url: '${input.u}'}", "{per_unit: 1, max: 1}"),
+		priced("ai.chat, with: {prompt: x}", "{per_unit: 1, max: 1}"), priced("ai.chat, with: {prompt: x}", "{max: 1}"),
+		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: 1}"), priced("ai.chat, with: {prompt: x}", "{}"),
+		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: -1, max: 1}"),
+		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: 0.0000001, max: 1}"), priced("ai.chat, with: {prompt: x}", "[1]"),
+		priced("worker., with: {x: 1}", "0"), priced("worker, with: {x: 1}", "0"), priced("worker.a.b, with: {x: 1}", "0"),
+		step("retry: {on: [INTERNAL]}"),
 	} {
 		agree(spec, document(spec), false)
 	}

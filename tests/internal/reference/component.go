@@ -34,7 +34,7 @@ func readComponents(root string) ([]*component, error) {
 }
 
 func readComponent(root string, described *recipe.Component) (*component, error) {
-	text, err := os.ReadFile(filepath.Join(root, "pkg", "recipe", "component", string(described.Kind)+".json")) //nolint:gosec // of this repository
+	text, err := os.ReadFile(filepath.Join(root, "pkg", "recipe", "component", string(described.Kind)+".json"))
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func readComponent(root string, described *recipe.Component) (*component, error)
 	}
 	c.output = c.with.object("x-galley").object("output")
 	c.with.fields = slices.DeleteFunc(c.with.fields, func(f field) bool { return f.name == "x-galley" })
-	if text, err = os.ReadFile(filepath.Join(root, pages, string(c.Kind)+".yaml")); err != nil { //nolint:gosec // of this repository
+	if text, err = os.ReadFile(filepath.Join(root, pages, string(c.Kind)+".yaml")); err != nil {
 		return nil, fmt.Errorf("there is no example: %w", err)
 	}
 	if c.example, err = readExample(text); err != nil {

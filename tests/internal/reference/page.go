@@ -177,5 +177,5 @@ func lower(title string) string {
 
 // cell is text inside a table.
 func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(text)
+	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(text)
 }

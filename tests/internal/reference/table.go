@@ -1,7 +1,6 @@
 package reference
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
@@ -133,11 +132,13 @@ func (t *table) kind(schema *object, depth int) string {
 		return "`" + plain(schema.get("const")) + "`"
 	}
 	if types := schema.list("type"); types != nil {
-		var names []string
+		var kinds []string
 		for _, name := range types {
-			names = append(names, fmt.Sprint(name))
+			one := with(&object{}, schema)
+			one.set("type", name)
+			kinds = append(kinds, t.kind(one, depth+1))
 		}
-		return strings.Join(names, ", ")
+		return strings.Join(kinds, " or ")
 	}
 	switch schema.text("type") {
 	case "string":

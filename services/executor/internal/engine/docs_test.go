@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/services/executor/internal/component"
+	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 )
 
@@ -42,6 +44,7 @@ func TestRecipesOfTheDocsRun(t *testing.T) {
 		"campaign": {`{"place": "Rome"}`, `{"leads": ["a", "a"]}`},
 		"careful":  {`{}`, `{"status": 200, "headers": {}, "body": {"results": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], "id": 7}}`},
 		"sign-in":  {`{}`, `{"status": 200, "headers": {}, "body": {"results": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], "id": 7}}`},
+		"summary":  {`{"text": "A long story"}`, `{"summary": "A story"}`},
 		"keep":     {`{"list": [{"rating": 1}, {"rating": 2}]}`, `{"ranked": [{"rating": 2}, {"rating": 1}]}`},
 	}
 	page, err := os.ReadFile("../../../../docs/recipes.md")
@@ -95,6 +98,11 @@ func internet(_ context.Context, c *component.Call) (component.Result, error) {
 	return component.Result{Output: map[string]any{"status": 200.0, "headers": map[string]any{}, "body": body}}, nil
 }
 
+// model answers the prompts of the page.
+func model(context.Context, *component.Call) (component.Result, error) {
+	return component.Result{Output: map[string]any{"text": "A story"}, Usage: &event.Usage{InputTokens: 12, OutputTokens: 3}}, nil
+}
+
 func toTheEnd(t *testing.T, compiled *recipe.Recipe, input map[string]any) event.Response {
 	t.Helper()
 	w := &world{
@@ -105,7 +113,10 @@ func toTheEnd(t *testing.T, compiled *recipe.Recipe, input map[string]any) event
 		children: map[string]string{},
 		secrets:  map[string]any{"directory_key": "s3cr3t-value"},
 	}
-	e := engineIn(w, call(internet))
+	components := component.Registry{
+		recipe.KindHTTP: component.Func(internet), recipe.KindStateSet: component.Func(state.Set), "ai.chat": component.Func(model),
+	}
+	e := engine.New(components, w, clock.System, zerolog.Nop())
 	x := &engine.Execution{
 		Funding: event.Funding{
 			Debit: event.Debit{Amount: compiled.Quote()},
