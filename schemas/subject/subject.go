@@ -14,6 +14,10 @@
 //	galley.notify.<customer>.<execution>                            what a running execution should look at, in no stream
 //	galley.dead.<stream>                                            a message that cannot be processed (stream DEAD_LETTERS)
 //	galley.redrive.<stream>.<consumer>                              a dead letter that is to be processed again (stream REDRIVES)
+//	galley.worker.<customer>.<name>                                 a step for a worker outside of galley, in no stream
+//	galley.call.<customer>.<execution>.<step>[.<index>]             what the worker of a step is asked or told, in no stream
+//	galley.reply.<customer>.<process>.<call>                        what a worker answers, in no stream
+//	galley.progress.<customer>.<execution>.<step>[.<index>]         what a step tells while it runs, in no stream
 //	galley.query.<service>.<name>                                   request and reply between services, in no stream
 package subject
 
@@ -292,6 +296,17 @@ func Worker(customer, name string) string {
 // an item of a foreach.
 func (e Execution) WorkerCall(step string) string {
 	return "galley.call." + e.Customer + "." + e.ID + "." + step
+}
+
+// WorkerReply is where a worker answers a call of the process. The subject has the customer in it so that a customer's worker needs to publish
+// nowhere else.
+func WorkerReply(customer, process, call string) string {
+	return "galley.reply." + customer + "." + process + "." + call
+}
+
+// WorkerReplies is the wildcard over the answers to all calls of the process.
+func WorkerReplies(process string) string {
+	return WorkerReply("*", process, "*")
 }
 
 // Progress is where partial results of a step are published while it runs; nothing stores them. step is as in WorkerCall.
