@@ -75,7 +75,7 @@ func TestExamplesOfTheComponents(t *testing.T) {
 	serveShout(t, conn)
 	require.NoError(t, demo.Agent(t.Context(), "examples"))
 	for name, value := range map[string]string{
-		"leads_database": relayPostgres(t, installation, listener), "webhook_key": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		"leads_database": relayPostgres(t, installation, listener), "webhook_key": "whsec_Z2FsbGV5IGV4YW1wbGVzIHNhbmRib3gh",
 	} {
 		answer, err := demo.Call(t.Context(), http.MethodPut, harness.API+"/secrets/"+name, map[string]string{"value": value})
 		require.NoError(t, err)
