@@ -42,6 +42,7 @@ func newEnvironment() (*cel.Env, error) {
 		ext.Encoders(ext.EncodersVersion(1)),
 		ext.Bindings(),
 		ext.TwoVarComprehensions(),
+		cel.Function("sum", cel.MemberOverload("list_sum", []*cel.Type{cel.ListType(cel.DynType)}, cel.DynType, cel.UnaryBinding(sum))),
 		cel.DefaultUTCTimeZone(true),
 		cel.ParserExpressionSizeLimit(maxExpressionBytes),
 		cel.ParserRecursionLimit(maxExpressionDepth),

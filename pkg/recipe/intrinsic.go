@@ -61,6 +61,7 @@ func newIntrinsics() map[string]intrinsic {
 		"sort":                  sortList,
 		"@sortByAssociatedKeys": sortByKeys,
 		"distinct":              distinct,
+		"sum":                   paysForElements,
 		"sets.contains":         paysForPairs,
 		"sets.equivalent":       paysForPairs,
 		"sets.intersects":       paysForPairs,

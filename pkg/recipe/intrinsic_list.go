@@ -37,6 +37,34 @@ func distinct(m meter, args []ref.Val, next implementation) ref.Val {
 	return types.NewRefValList(types.DefaultTypeAdapter, unique)
 }
 
+// paysForElements is for functions that look at each element of a list once.
+func paysForElements(m meter, args []ref.Val, next implementation) ref.Val {
+	if list, ok := args[0].(traits.Lister); ok {
+		m.charge(length(list))
+	}
+	return next(args)
+}
+
+// sum adds numbers up; that of an empty list is 0. CEL has no such function, and no loop that a recipe could write it with.
+func sum(value ref.Val) ref.Val {
+	list, ok := value.(traits.Lister)
+	if !ok {
+		return noOverload("sum", []ref.Val{value})
+	}
+	total := 0.0
+	for it := list.Iterator(); it.HasNext() == types.True; {
+		switch number := it.Next().(type) {
+		case types.Double:
+			total += float64(number)
+		case types.Int:
+			total += float64(number)
+		default:
+			return types.NewErr("sum: a list of numbers, not one with a %s", number.Type().TypeName())
+		}
+	}
+	return types.Double(total)
+}
+
 // scalarKey is the same for values that CEL takes to be equal: 1 is 1.0.
 func scalarKey(value ref.Val) (any, bool) {
 	switch value := value.(type) {
