@@ -158,6 +158,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerAgents(routes)
 	a.registerCustomers(routes)
 	a.registerLimits(routes)
+	a.registerSubscriptions(routes)
 	a.registerCredits(routes)
 	a.registerAudit(routes)
 	a.registerSecrets(routes)
