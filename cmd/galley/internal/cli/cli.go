@@ -59,7 +59,8 @@ type grammar struct {
 		Show  creditsShowCommand  `cmd:"" default:"withargs" help:"Print the balance and the newest rows of the ledger."`
 		Grant creditsGrantCommand `cmd:"" help:"Give a customer credits (operator)."`
 	} `cmd:"" help:"Look at credits and grant them."`
-	Secrets struct {
+	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions and set them."`
+	Secrets      struct {
 		List   secretsListCommand   `cmd:"" default:"withargs" help:"List the names of the secrets."`
 		Set    secretsSetCommand    `cmd:"" help:"Set a secret, which recipes read as secrets.<name>; its value comes from stdin or a file."`
 		Delete secretsDeleteCommand `cmd:"" help:"Delete a secret."`
