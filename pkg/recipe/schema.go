@@ -54,7 +54,7 @@ func CompileSchema(document any) (*Schema, error) {
 	case errors.As(err, &rejected) && errors.As(rejected.Err, &invalid):
 		return nil, violationsOf(invalid)
 	case err != nil:
-		return nil, errors.New(schemaMessage(err))
+		return nil, errors.New(shorten(schemaMessage(err)))
 	}
 	return &Schema{compiled: compiled}, nil
 }
