@@ -56,7 +56,7 @@ func TestProblemsOfKindsAboutTheCustomer(t *testing.T) {
 	t.Parallel()
 	compiler := newCompiler(t)
 	const price = ", price: {per_unit: 1, max: 1}"
-	for step, want := range map[string]string{
+	for step, want := range map[string]string{ //nolint:gosec // secrets are named, none is here
 		"state.get, with: {}":                                            "with/field MISSING_FIELD",
 		"state.get, with: {field: a, of: b}":                             "with/of UNKNOWN_FIELD",
 		"state.merge, with: {}":                                          "with INVALID_VALUE",
