@@ -62,17 +62,19 @@ func newServer(ctx context.Context, conn *nats.Conn, config Config, handler Hand
 
 func (s *server) serve(ctx context.Context) error {
 	defer s.stop(ErrStopping)
+	gone := s.conn.StatusChanged(nats.CLOSED)
+	defer s.conn.RemoveStatusListener(gone)
 	subscription, err := s.conn.QueueSubscribe(subject.Worker(cmp.Or(s.config.Customer, "*"), s.config.Name), call.Queue, s.receive)
 	if err != nil {
 		return fmt.Errorf("serve worker %s: %w", s.config.Name, err)
 	}
-	closed := subscription.StatusChanged(nats.SubscriptionClosed)
 	select {
 	case <-ctx.Done():
 		close(s.stopping)
+		drained := subscription.StatusChanged(nats.SubscriptionClosed)
 		_ = subscription.Drain()
-		await(closed, hurry)
-	case <-closed:
+		await(drained, hurry)
+	case <-gone:
 		err = fmt.Errorf("serve worker %s: %w", s.config.Name, nats.ErrConnectionClosed)
 		close(s.stopping)
 		s.stop(ErrStopping)

@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/galley-engine/galley/schemas/call"
-	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 )
 
@@ -196,7 +195,7 @@ func (w *work) reply(value any, err error) call.Reply {
 	var reply call.Reply
 	if result, ok := value.(Result); ok {
 		value = result.Output
-		if result.Usage != (event.Usage{}) {
+		if result.Usage != (Usage{}) {
 			reply.Usage = &result.Usage
 		}
 	}

@@ -96,11 +96,14 @@ func (c *Call) Progress(text string) {
 // ends when nobody waits for the result any more, and when the worker stops; the handler should return soon after.
 type Handler func(ctx context.Context, call *Call) (any, error)
 
-// Result is an output together with what was used, for steps with a price for that. It counts also when the handler returns an error with it.
+// Result is an output together with what the call used, for steps with a price for that. It counts also when the handler returns an error with it.
 type Result struct {
 	Output any
-	Usage  event.Usage
+	Usage  Usage
 }
+
+// Usage counts what a call used.
+type Usage = event.Usage
 
 // Error is a failure that the handler has judged.
 type Error struct {

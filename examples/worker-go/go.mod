@@ -1,0 +1,22 @@
+module github.com/galley-engine/galley/examples/worker-go
+
+go 1.26.0
+
+require (
+	github.com/galley-engine/galley/pkg v0.0.0
+	github.com/nats-io/nats.go v1.55.0
+)
+
+require (
+	github.com/galley-engine/galley/schemas v0.0.0 // indirect
+	github.com/klauspost/compress v1.20.1 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	github.com/galley-engine/galley/pkg => ../../pkg
+	github.com/galley-engine/galley/schemas => ../../schemas
+)
