@@ -43,7 +43,7 @@ func chargingEngine(failures int) *engine.Engine {
 	return engine.New(components, nil, clock.System, zerolog.Nop())
 }
 
-// bill is what is charged for each step, as "<id> <credits> <units> <metered>".
+// bill is what is charged for a step.
 type bill struct {
 	credits string
 	units   int64
@@ -85,42 +85,49 @@ func TestCharges(t *testing.T) {
 			charge + `"0.02"}, on_error: continue}
     - {id: set, uses: state.set, with: {x: "${steps.bill.error.code}"}, price: 1}`,
 			event.StatusPartial, "1",
-			map[string]bill{"bill": {"0", 0, true}, "set": {"1", 0, false}}, problem.ChargeAboveMax,
+			map[string]bill{"bill": {"0", 0, true}, "set": {"1", 0, false}},
+			problem.ChargeAboveMax,
 		},
 		"for nothing": {
 			`{id: bill, uses: subscription.charge, with: {units: 0}, price: {per_unit: 1, max: 1}}`,
 			event.StatusSuccess, "0",
-			map[string]bill{"bill": {"0", 0, true}}, "",
+			map[string]bill{"bill": {"0", 0, true}},
+			"",
 		},
 		"of a step that is skipped": {
 			`{id: bill, uses: subscription.charge, if: "${input.notify}", with: {units: 1}, price: {per_unit: 1, max: 1}}`,
 			event.StatusSuccess, "0",
-			map[string]bill{"bill": {"0", 0, false}}, "",
+			map[string]bill{"bill": {"0", 0, false}},
+			"",
 		},
 		"of an execution that fails afterwards": {
 			charge + `1}}
     - {id: set, uses: state.set, with: {x: 1}, price: 1}
     - {id: call, uses: action.http, with: {url: "https://x"}, price: 1}`,
 			event.StatusFailed, "0.03",
-			map[string]bill{"bill": {"0.03", 3, true}, "set": {"0", 0, false}, "call": {"0", 0, false}}, problem.Upstream4xx,
+			map[string]bill{"bill": {"0.03", 3, true}, "set": {"0", 0, false}, "call": {"0", 0, false}},
+			problem.Upstream4xx,
 		},
 		"of the items of a foreach": {
 			`{id: bill, foreach: {in: "${[1, 2, 4]}", as: n, max_items: 3}, uses: subscription.charge, with: {units: "${n}"},
        price: {per_unit: "0.01", max: "0.04"}}`,
 			event.StatusSuccess, "0.07",
-			map[string]bill{"bill": {"0.07", 7, true}}, "",
+			map[string]bill{"bill": {"0.07", 7, true}},
+			"",
 		},
 		"of those items that may be charged": {
 			`{id: bill, foreach: {in: "${[1, 9, 2]}", as: n, max_items: 3}, uses: subscription.charge, with: {units: "${n}"},
        price: {per_unit: "0.01", max: "0.02"}, on_error: continue}`,
 			event.StatusPartial, "0.03",
-			map[string]bill{"bill": {"0.03", 3, true}}, problem.ChargeAboveMax,
+			map[string]bill{"bill": {"0.03", 3, true}},
+			problem.ChargeAboveMax,
 		},
 		"of the items before the one that fails": {
 			`{id: bill, foreach: {in: "${[1, 9, 2]}", as: n, max_items: 3}, uses: subscription.charge, with: {units: "${n}"},
        price: {per_unit: "0.01", max: "0.02"}}`,
 			event.StatusFailed, "0.01",
-			map[string]bill{"bill": {"0.01", 1, true}}, problem.ChargeAboveMax,
+			map[string]bill{"bill": {"0.01", 1, true}},
+			problem.ChargeAboveMax,
 		},
 	}
 	for name, test := range tests {
