@@ -146,6 +146,7 @@ func TestPublishedSchema(t *testing.T) {
 		call("{url: '${input.u}', headers: {a: 1, b: true}}"),
 		priced("ai.chat, with: {prompt: x}", "1"), priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: 0.1, max: 1}"),
 		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: '0.1', per_1k_output_tokens: 0, max: '1'}"),
+		priced("subscription.charge, with: {units: '${input.n}'}", "{per_unit: '0.01', max: 1}"),
 		priced("worker.shout, with: {x: 1}", "{per_unit: 1, per_1k_output_tokens: 1, max: 2}"),
 		priced("worker.shout_2, with: {x: '${secrets.y}'}, timeout: 1h, retry: {on: [WORKER_UNAVAILABLE, WORKER_LOST]}", "0"),
 		"steps: [{id: a, uses: recipe.run, with: {agent: a, recipe: b}, timeout: 1h, if: '${true}', price: 1, on_error: continue, checkpoint: false}]",
@@ -191,6 +192,8 @@ func TestPublishedSchema(t *testing.T) {
 		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: 1}"), priced("ai.chat, with: {prompt: x}", "{}"),
 		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: -1, max: 1}"),
 		priced("ai.chat, with: {prompt: x}", "{per_1k_input_tokens: 0.0000001, max: 1}"), priced("ai.chat, with: {prompt: x}", "[1]"),
+		priced("subscription.charge, with: {units: 1}", "1"), "steps: [{id: a, uses: subscription.charge, with: {units: 1}}]",
+		priced("subscription.charge, with: {units: 1}", "{per_1k_input_tokens: 1, max: 1}"),
 		priced("worker., with: {x: 1}", "0"), priced("worker, with: {x: 1}", "0"), priced("worker.a.b, with: {x: 1}", "0"),
 		step("retry: {on: [INTERNAL]}"),
 	} {
