@@ -30,6 +30,7 @@ func routes() map[string]route {
 		"execute-recipe":   {method: "POST", path: execute, body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
 		"list-executions":  {method: "GET", path: "/api/v1/executions?customer_id=%s"},
 		"get-execution":    {method: "GET", path: "/api/v1/executions/018f3a5e-0000-7000-8000-0000000000a1?customer_id=%s"},
+		"watch-execution":  {method: "GET", path: "/api/v1/executions/" + failedID + "/progress?customer_id=%s"},
 		"cancel-execution": {method: "POST", path: "/api/v1/executions/" + goingID + "/cancel?customer_id=%s", body: "{}"},
 		"resume-execution": {method: "POST", path: "/api/v1/executions/" + failedID + "/resume?customer_id=%s", body: "{}"},
 		"rerun-execution":  {method: "POST", path: "/api/v1/executions/" + failedID + "/rerun?customer_id=%s", body: `{"from_step":"ask"}`},
