@@ -15,9 +15,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
@@ -25,17 +25,17 @@ import (
 	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 type with = map[string]any
 
-// newComponent makes a component that may call the allowed hosts.
+// newComponent makes a component that may call the allowed hosts, without files.
 func newComponent(t *testing.T, allowed []string, now clock.Clock) *actionhttp.Component {
 	t.Helper()
 	network, err := outbound.New(allowed, now)
 	require.NoError(t, err)
 	t.Cleanup(network.Close)
-	return actionhttp.New(network)
+	return actionhttp.New(network, nil)
 }
 
 // serve starts a server that steps may call, and gives its base URL and a component.
@@ -103,6 +103,25 @@ func TestRequest(t *testing.T) { //nolint:tparallel // its cases share one serve
 			name: "headers", input: with{"method": "DELETE", "headers": with{"authorization": "Bearer x"}}, method: "DELETE",
 			header: map[string]string{"Authorization": "Bearer x"},
 		},
+		{name: "options", input: with{"method": "OPTIONS"}, method: "OPTIONS"},
+		{
+			name: "a form", method: "POST", body: "a+b=%26&l=1&l=x&l=true&n=0.5",
+			input:  with{"method": "POST", "form": with{"a b": "&", "l": []any{1.0, "x", nil, true}, "n": 0.5, "no": nil, "empty": []any{}}},
+			header: map[string]string{"Content-Type": "application/x-www-form-urlencoded", "Content-Length": "28"},
+		},
+		{name: "an empty form", input: with{"method": "POST", "form": with{}}, method: "POST"},
+		{
+			name: "a form with a type of its own", input: with{"form": with{"a": 1.0}, "headers": with{"Content-Type": "x/y"}}, method: "GET", body: "a=1",
+			header: map[string]string{"Content-Type": "x/y"},
+		},
+		{
+			name: "basic authentication", input: with{"auth": with{"basic": with{"username": "Aladdin", "password": "open: sesame"}}}, method: "GET",
+			header: map[string]string{"Authorization": "Basic QWxhZGRpbjpvcGVuOiBzZXNhbWU="},
+		},
+		{
+			name: "a token", input: with{"auth": with{"bearer": "abc"}, "body": nil}, method: "GET",
+			header: map[string]string{"Authorization": "Bearer abc"},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { //nolint:paralleltest // they share one server
@@ -150,6 +169,21 @@ func TestRefusedInput(t *testing.T) {
 		{"header name with a space", with{"url": "https://example.com", "headers": with{"X A": "a"}}, problem.ComponentError},
 		{"header is no text", with{"url": "https://example.com", "headers": with{"X-A": []any{1.0}}}, problem.ComponentError},
 		{"host header", with{"url": "https://example.com", "headers": with{"host": "internal"}}, problem.ComponentError},
+		{"body and form", with{"url": "https://example.com", "body": 1.0, "form": with{}}, problem.ComponentError},
+		{"form and file", with{"url": "https://example.com", "form": with{}, "body_file": with{}}, problem.ComponentError},
+		{"form is a list", with{"url": "https://example.com", "form": []any{}}, problem.ComponentError},
+		{"form of objects", with{"url": "https://example.com", "form": with{"a": []any{with{}}}}, problem.ComponentError},
+		{"file is no reference", with{"url": "https://example.com", "body_file": "hush"}, problem.ComponentError},
+		{"file without an id", with{"url": "https://example.com", "body_file": with{"file": 1.0}}, problem.ComponentError},
+		{"two ways of authentication", with{"url": "https://example.com", "auth": with{"bearer": "hush", "basic": with{}}}, problem.ComponentError},
+		{"no way of authentication", with{"url": "https://example.com", "auth": with{}}, problem.ComponentError},
+		{"authentication is a text", with{"url": "https://example.com", "auth": "hush"}, problem.ComponentError},
+		{"basic without a password", with{"url": "https://example.com", "auth": with{"basic": with{"username": "hush"}}}, problem.ComponentError},
+		{"basic with a colon", with{"url": "https://example.com", "auth": with{"basic": with{"username": "hush:", "password": ""}}}, problem.ComponentError},
+		{"token over two lines", with{"url": "https://example.com", "auth": with{"bearer": "hush\r\nX: b"}}, problem.ComponentError}, //nolint:gosec // invented
+		{"authentication twice", with{"url": "https://example.com", "auth": with{"bearer": "hush"}, "headers": with{"authorization": "x"}}, problem.ComponentError},
+		{"unknown form of answer", with{"url": "https://example.com", "response": "xml"}, problem.ComponentError},
+		{"form of answer is a number", with{"url": "https://example.com", "response": 1.0}, problem.ComponentError},
 		{"another idempotency key", with{"url": "https://example.com", "headers": with{"Idempotency-key": "x"}}, problem.ComponentError},
 	}
 	for _, test := range tests {
@@ -165,21 +199,32 @@ func TestAnswers(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name        string
+		response    any
 		contentType string
 		body        string
 		want        any
 		code        problem.Code
 	}{
-		{"JSON", "application/json; charset=utf-8", `{"a": [1, null]}`, with{"a": []any{1.0, nil}}, ""},
-		{"a JSON dialect", "application/problem+json", `"x"`, "x", ""},
-		{"text", "text/plain", `{"a": 1}`, `{"a": 1}`, ""},
-		{"not UTF-8", "text/plain", "a\xffb", "a\uFFFDb", ""},
-		{"nothing", "application/json", "", nil, ""},
-		{"broken JSON", "application/json", `{"a": `, nil, problem.ComponentError},
-		{"HTML that says JSON", "application/json", `<html>hush</html>`, nil, problem.ComponentError},
-		{"a number too large", "application/json", `1e999`, nil, problem.ComponentError},
-		{"as large as allowed", "text/plain", strings.Repeat("x", actionhttp.MaxBody), strings.Repeat("x", actionhttp.MaxBody), ""},
-		{"one byte more", "text/plain", strings.Repeat("x", actionhttp.MaxBody+1), nil, problem.StateTooLarge},
+		{"JSON", nil, "application/json; charset=utf-8", `{"a": [1, null]}`, with{"a": []any{1.0, nil}}, ""},
+		{"a JSON dialect", nil, "application/problem+json", `"x"`, "x", ""},
+		{"text", nil, "text/plain", `{"a": 1}`, `{"a": 1}`, ""},
+		{"not UTF-8", nil, "text/plain", "a\xffb", "a\uFFFDb", ""},
+		{"nothing", nil, "application/json", "", nil, ""},
+		{"broken JSON", nil, "application/json", `{"a": `, nil, problem.ComponentError},
+		{"HTML that says JSON", nil, "application/json", `<html>hush</html>`, nil, problem.ComponentError},
+		{"a number too large", nil, "application/json", `1e999`, nil, problem.ComponentError},
+		{"as large as allowed", nil, "text/plain", strings.Repeat("x", actionhttp.MaxBody), strings.Repeat("x", actionhttp.MaxBody), ""},
+		{"one byte more", nil, "text/plain", strings.Repeat("x", actionhttp.MaxBody+1), nil, problem.StateTooLarge},
+		{"XML", nil, "application/xml", "<a/>", "<a/>", ""},
+		{"no type", nil, "", "plain", "plain", ""},
+		{"an image", nil, "image/png", "\x89PNG\r\n", nil, problem.ComponentError},
+		{"bytes of no type", nil, "application/octet-stream", "a\x00b", nil, problem.ComponentError},
+		{"auto by name", "auto", "application/json", "1", 1.0, ""},
+		{"JSON that says text", "json", "text/plain", `{"a": 1}`, with{"a": 1.0}, ""},
+		{"no JSON", "json", "text/html; charset=utf-8", "<html>hush</html>", nil, problem.ComponentError},
+		{"nothing instead of JSON", "json", "text/html", "", nil, ""},
+		{"JSON as text", "text", "application/json", `{"a": 1}`, `{"a": 1}`, ""},
+		{"an image as text", "text", "image/png", "\x89PNG", "\uFFFDPNG", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -191,7 +236,7 @@ func TestAnswers(t *testing.T) {
 				w.WriteHeader(http.StatusAccepted)
 				_, _ = io.WriteString(w, test.body)
 			})
-			output, err := execute(t, c, with{"url": base})
+			output, err := execute(t, c, with{"url": base, "response": test.response})
 			if test.code != "" {
 				requireProblem(t, err, test.code, false)
 				return
@@ -404,6 +449,11 @@ func TestRedirectToAnotherHostTakesNoCredentials(t *testing.T) {
 	output, err = execute(t, c, with{"url": home.URL + "/back", "headers": headers})
 	require.NoError(t, err)
 	assert.Equal(t, "e1/find", output["body"], "a host that was named by another one gets nothing either")
+	for _, auth := range []with{{"bearer": "hush"}, {"basic": with{"username": "hush", "password": "hush"}}} {
+		output, err = execute(t, c, with{"url": home.URL + "/away", "auth": auth})
+		require.NoError(t, err)
+		assert.Equal(t, "e1/find", output["body"])
+	}
 }
 
 // TestGuard needs no network: an address is refused before anything is sent.

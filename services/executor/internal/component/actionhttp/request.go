@@ -1,10 +1,9 @@
 package actionhttp
 
 import (
-	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -18,19 +17,17 @@ import (
 )
 
 const (
-	headerContentType = "Content-Type"
-	contentTypeJSON   = "application/json"
+	headerContentType   = "Content-Type"
+	headerAuthorization = "Authorization"
+	contentTypeJSON     = "application/json"
+	contentTypeForm     = "application/x-www-form-urlencoded"
+	contentTypeBinary   = "application/octet-stream"
 )
 
 // newRequest builds the request. Its error is a *problem.Error: the author's values came out of templates, so that the recipe's
 // publication could not check them.
-func newRequest(ctx context.Context, call *component.Call) (*http.Request, error) {
-	with, _ := call.With.(map[string]any)
+func (c *Component) newRequest(ctx context.Context, call *component.Call, with map[string]any, target *url.URL) (*http.Request, error) {
 	method, err := method(with["method"])
-	if err != nil {
-		return nil, err
-	}
-	target, err := target(with["url"], with["query"])
 	if err != nil {
 		return nil, err
 	}
@@ -38,16 +35,15 @@ func newRequest(ctx context.Context, call *component.Call) (*http.Request, error
 	if err != nil {
 		return nil, err
 	}
-	body, err := body(with["body"], header)
-	if err != nil {
+	if err := authorize(with["auth"], header); err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, method, target, body)
+	request, err := http.NewRequestWithContext(ctx, method, target.String(), http.NoBody)
 	if err != nil {
 		return nil, component.Failure(problem.ComponentError, "method and url do not make a request")
 	}
 	request.Header = header
-	return request, nil
+	return request, c.setBody(ctx, call, with, request)
 }
 
 func method(value any) (string, error) {
@@ -61,24 +57,24 @@ func method(value any) (string, error) {
 	return name, nil
 }
 
-func target(value, query any) (string, error) {
+func target(value, query any) (*url.URL, error) {
 	text, ok := value.(string)
 	if !ok {
-		return "", component.Failure(problem.ComponentError, "url is not a text")
+		return nil, component.Failure(problem.ComponentError, "url is not a text")
 	}
 	parsed, err := url.Parse(text)
 	switch {
 	case err != nil || parsed.Hostname() == "":
-		return "", component.Failure(problem.ComponentError, "url is not a complete address such as https://example.com/path")
+		return nil, component.Failure(problem.ComponentError, "url is not a complete address such as https://example.com/path")
 	case parsed.Scheme != "http" && parsed.Scheme != "https":
-		return "", component.Failure(problem.AddressRefused, "url is neither http nor https")
+		return nil, component.Failure(problem.AddressRefused, "url is neither http nor https")
 	case parsed.User != nil:
-		return "", component.Failure(problem.ComponentError, "url holds a user name: send an Authorization header instead")
+		return nil, component.Failure(problem.ComponentError, "url holds a user name: use auth instead")
 	}
 	if err := addQuery(parsed, query); err != nil {
-		return "", err
+		return nil, err
 	}
-	return parsed.String(), nil
+	return parsed, nil
 }
 
 // addQuery adds to what the url has already. Null leaves a parameter out.
@@ -148,22 +144,29 @@ func isReserved(name string) bool {
 	}, name)
 }
 
-func body(value any, header http.Header) (io.Reader, error) {
+// authorize writes auth as the Authorization header, which a redirect to another origin does not get.
+func authorize(value any, header http.Header) error {
 	if value == nil {
-		return http.NoBody, nil
+		return nil
 	}
-	contentType := header.Get(headerContentType)
-	if text, ok := value.(string); ok && contentType != "" && !isJSON(contentType) {
-		return strings.NewReader(text), nil
+	if header.Get(headerAuthorization) != "" {
+		return component.Failure(problem.ComponentError, "give either auth or an Authorization header")
 	}
-	encoded, err := json.Marshal(value)
-	if err != nil {
-		return nil, component.Failure(problem.ComponentError, "body cannot be written as JSON")
+	fields, _ := value.(map[string]any)
+	basic, _ := fields["basic"].(map[string]any)
+	token, _ := fields["bearer"].(string)
+	username, hasName := basic["username"].(string)
+	password, hasPassword := basic["password"].(string)
+	switch {
+	case hasName && hasPassword && token == "" && !strings.Contains(username, ":"):
+		header.Set(headerAuthorization, "Basic "+base64.StdEncoding.EncodeToString([]byte(username+":"+password)))
+	case basic == nil && token != "" && !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		header.Set(headerAuthorization, "Bearer "+token)
+	default:
+		return component.Failure(problem.ComponentError, "auth is neither basic, with a username without a colon and a password, nor bearer, "+
+			"with a token of printable characters")
 	}
-	if contentType == "" {
-		header.Set(headerContentType, contentTypeJSON)
-	}
-	return bytes.NewReader(encoded), nil
+	return nil
 }
 
 func isJSON(contentType string) bool {
