@@ -135,11 +135,27 @@ func TestInputThatCannotBeSent(t *testing.T) {
 func TestNobody(t *testing.T) {
 	t.Parallel()
 	s := testkit.NATS(t)
-	c := newComponent(t, s, workercall.DefaultPatience())
+	c := newComponent(t, s, impatient())
 	raw(t, s.Conn(t), "galley.worker.another."+name, func(*nats.Msg) {})
 	_, err := execute(t, c, asked(nil))
 	requireProblem(t, err, problem.WorkerUnavailable, true)
 	assert.Contains(t, err.Error(), "galley.worker.cust_001.shout")
+}
+
+// TestWorkerThatComesBack within the patience for one that is not there.
+func TestWorkerThatComesBack(t *testing.T) {
+	t.Parallel()
+	s := testkit.NATS(t)
+	waits := workercall.DefaultPatience()
+	waits.Absent = patience
+	conn := s.Conn(t)
+	tried := listen(t, conn, control)
+	ended := start(t.Context(), newComponent(t, s, waits), asked(nil))
+	receive(t, tried, "the question")
+	raw(t, conn, serves, func(message *nats.Msg) { assert.NoError(t, message.Respond([]byte(`{"output": "back"}`))) })
+	made := receive(t, ended, "the answer")
+	require.NoError(t, made.err)
+	assert.Equal(t, "back", made.result.Output)
 }
 
 func TestNoConnection(t *testing.T) {

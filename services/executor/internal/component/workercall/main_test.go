@@ -35,7 +35,8 @@ const (
 // impatient gives up soon, for workers of which nothing is heard.
 func impatient() workercall.Patience {
 	return workercall.Patience{
-		First: 100 * time.Millisecond, Silence: 100 * time.Millisecond, Attach: 100 * time.Millisecond, Busy: time.Millisecond,
+		First: 100 * time.Millisecond, Silence: 100 * time.Millisecond, Attach: 100 * time.Millisecond,
+		Absent: 10 * time.Millisecond, Again: time.Millisecond,
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 	working
 	// missing: the worker was not heard of for too long, and is asked whether it is still there.
 	missing
-	// pausing: the worker gave the call back, and it is about to be made again.
+	// pausing: the worker gave the call back, or there is none, and it is about to be made again.
 	pausing
 )
 
@@ -38,6 +38,8 @@ type talk struct {
 	phase phase
 	// timer ends the phase.
 	timer *time.Timer
+	// absent is for how long there was no worker.
+	absent time.Duration
 	// told counts what was passed on to those who watch the execution.
 	told int
 }
@@ -98,12 +100,17 @@ func (t *talk) react(ctx context.Context, news heard) error {
 	case news.flood:
 		_ = t.tell(call.Control{Cancel: true, Reason: call.ReasonCancelled}, "")
 		return component.Failure(problem.ComponentError, "the worker sent more than %d messages in %s", maxSigns, window)
-	case news.busy && t.phase != asking:
-		t.enter(pausing, t.patience.Busy)
+	case news.busy:
+		t.absent = 0
+		t.enter(pausing, t.patience.Again)
 	case news.alive:
+		t.absent = 0
 		t.enter(working, t.patience.Silence)
 	case news.unserved && t.phase != working:
-		return component.Retryable(problem.WorkerUnavailable, "no worker serves %s", t.worker())
+		if t.absent += t.patience.Again; t.absent > t.patience.Absent {
+			return component.Retryable(problem.WorkerUnavailable, "no worker serves %s", t.worker())
+		}
+		t.enter(pausing, t.patience.Again)
 	case news.unworked && t.phase == asking:
 		return t.send(ctx)
 	case news.unworked && t.phase == missing:
@@ -115,8 +122,11 @@ func (t *talk) react(ctx context.Context, news heard) error {
 // goOn goes on when the time of the phase is over.
 func (t *talk) goOn(ctx context.Context) error {
 	switch t.phase {
-	case asking, pausing:
+	case asking:
 		return t.send(ctx)
+	case pausing:
+		t.enter(asking, t.patience.Attach)
+		return t.ask(ctx)
 	case called, working:
 		t.enter(missing, t.patience.Attach)
 		if t.ask(ctx) != nil {

@@ -187,7 +187,7 @@ func TestFlood(t *testing.T) {
 			})
 			raw(t, s.Conn(t), "galley.worker.*.quiet", func(message *nats.Msg) { assert.NoError(t, message.Respond([]byte(`{"output":1}`))) })
 			waits := workercall.DefaultPatience()
-			waits.Attach, waits.Busy = 10*time.Millisecond, time.Hour
+			waits.Attach, waits.Again = 10*time.Millisecond, time.Hour
 			c := newComponent(t, s, waits)
 			_, err = execute(t, c, asked(nil))
 			requireProblem(t, err, problem.ComponentError, false)

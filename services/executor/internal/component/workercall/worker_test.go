@@ -218,7 +218,7 @@ func TestWorkerThatStops(t *testing.T) {
 		return nil, ctx.Err()
 	})
 	waits := workercall.DefaultPatience()
-	waits.Busy = time.Second
+	waits.Again = time.Second
 	ended := start(t.Context(), newComponent(t, s, waits), asked(nil))
 	receive(t, began, "the call")
 	serve(t, s.Conn(t), worker.Config{}, func(context.Context, *worker.Call) (any, error) { return "other", nil })

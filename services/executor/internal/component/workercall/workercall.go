@@ -29,13 +29,17 @@ type Patience struct {
 	Silence time.Duration
 	// Attach is for an answer to the question whether somebody works on a call.
 	Attach time.Duration
-	// Busy is the pause before a call that a worker gave back is made again.
-	Busy time.Duration
+	// Absent is for a worker that nobody serves: after a restart of NATS, or of galley with it, workers need some time to come back.
+	Absent time.Duration
+	// Again is the pause before a call is made again that nobody took, or that a worker gave back.
+	Again time.Duration
 }
 
 // DefaultPatience is what docs/workers.md promises to workers: three heartbeats may be missed.
 func DefaultPatience() Patience {
-	return Patience{First: 10 * time.Second, Silence: 3 * call.Heartbeat, Attach: 2 * time.Second, Busy: 100 * time.Millisecond}
+	return Patience{
+		First: 10 * time.Second, Silence: 3 * call.Heartbeat, Attach: 2 * time.Second, Absent: 5 * time.Second, Again: 100 * time.Millisecond,
+	}
 }
 
 // Component is worker.<name>, for all names.
