@@ -168,6 +168,7 @@ func TestNoConnection(t *testing.T) {
 	_, err := execute(t, c, asked(nil))
 	requireProblem(t, err, problem.Unavailable, true)
 	conn.Close()
+	require.NoError(t, c.Close())
 	_, err = execute(t, workercall.New(conn, impatient(), clock.System), asked(nil))
 	requireProblem(t, err, problem.Unavailable, true)
 }

@@ -3,6 +3,7 @@ package workercall
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -72,6 +73,9 @@ func (r *replies) close() error {
 	}
 	err := r.subscription.Unsubscribe()
 	r.subscription = nil
+	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrBadSubscription) {
+		return nil // it ended with its connection
+	}
 	return err
 }
 
