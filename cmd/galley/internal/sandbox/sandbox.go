@@ -148,7 +148,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// Serve serves the sandbox until ctx ends; what is under way is given two seconds then.
+// Serve serves the sandbox until ctx ends; requests under way are given two seconds then.
 func Serve(ctx context.Context, config Config) error {
 	s, err := newSandbox(config)
 	if err != nil {

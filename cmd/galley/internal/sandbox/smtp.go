@@ -18,7 +18,7 @@ const (
 	smtpTimeout   = time.Minute
 )
 
-// serveSMTP takes e-mail from anybody until ctx ends.
+// serveSMTP takes e-mail from anybody until ctx ends; what is under way is cut off then.
 func (m *mailbox) serveSMTP(ctx context.Context, listener net.Listener) error {
 	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &session{mailbox: m}, nil }))
 	server.Domain = "sandbox.galley.example"
@@ -26,7 +26,12 @@ func (m *mailbox) serveSMTP(ctx context.Context, listener net.Listener) error {
 	server.ReadTimeout, server.WriteTimeout = smtpTimeout, smtpTimeout
 	server.AllowInsecureAuth, server.EnableSMTPUTF8 = true, true
 	server.ErrorLog = log.New(io.Discard, "", 0) // what clients do wrong is their affair
-	err := serveUntil(ctx, func() error { return server.Serve(listener) }, server.Shutdown, server.Close)
+	closeAll := func() error {
+		err := server.Close()
+		_ = listener.Close() // the server does not know it when it has hardly begun
+		return err
+	}
+	err := serveUntil(ctx, func() error { return server.Serve(listener) }, func(context.Context) error { return closeAll() }, closeAll)
 	if err != nil {
 		return fmt.Errorf("serve the mailbox of the sandbox: %w", err)
 	}
