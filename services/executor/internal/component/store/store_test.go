@@ -214,7 +214,7 @@ func TestExpiry(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, status.LimitMarkerTTL())
 	for text, whole := range map[string]string{"1500ms": "2s", "1h0.5s": "1h0m1s", "8760h": "8760h0m0s"} {
-		f.does(t, alice("ttl"+text[:1]), store.KindSet, `{"key": "t", "value": 1, "ttl": "`+text+`"}`)
+		f.does(t, alice("ttl"+whole), store.KindSet, `{"key": "t", "value": 1, "ttl": "`+text+`"}`)
 		stored, err := bus.Stored(t.Context(), f.bus.Conn, "KV_store", bus.StoredRequest{LastBySubject: "$KV.store.alice.t"})
 		require.NoError(t, err)
 		assert.Equal(t, whole, stored.Header.Get("Nats-TTL"))
