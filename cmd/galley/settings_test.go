@@ -87,7 +87,7 @@ func TestRecipeCheck(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	good := filepath.Join("..", "..", "recipes", "discovery.yaml")
-	assert.Contains(t, i.succeed(t, "recipe", "check", good), "the-hunter/discovery is fine: 3 steps, at most 0.08 credits")
+	assert.Contains(t, i.succeed(t, "recipe", "check", good), "the-hunter/discovery is fine: 5 steps, at most 0.21 credits")
 
 	document, err := os.ReadFile(good)
 	require.NoError(t, err)

@@ -49,8 +49,9 @@ func (s *stepSpec) writes() []field {
 			}
 		}
 		return fields
+	default:
+		return nil
 	}
-	return nil
 }
 
 // eachStep goes through the steps in the order of the document.

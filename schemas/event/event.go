@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -334,8 +335,18 @@ func (u *Usage) Plus(other *Usage) *Usage {
 		return cmp.Or(u, other)
 	}
 	return &Usage{
-		InputTokens: u.InputTokens + other.InputTokens, OutputTokens: u.OutputTokens + other.OutputTokens, Units: u.Units + other.Units,
+		InputTokens: add(u.InputTokens, other.InputTokens), OutputTokens: add(u.OutputTokens, other.OutputTokens),
+		Units: add(u.Units, other.Units),
 	}
+}
+
+// add stays at the largest number: what is counted comes from outside, and must not come round to nothing.
+func add(a, b int64) int64 {
+	a, b = max(0, a), max(0, b)
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // StepSummary is what the response tells of a step.

@@ -18,6 +18,7 @@ type Config struct {
 	AllowedHosts []string `env:"GALLEY_ALLOWED_HOSTS"`
 	// SecretsKey holds the keys of customers' secrets as secret.ParseKeys reads them, the same ones as ingest has.
 	SecretsKey string `env:"GALLEY_SECRETS_KEY"`
+	Accounts
 }
 
 // Validate joins everything that is wrong.
@@ -32,5 +33,5 @@ func (c Config) Validate() error {
 	if _, err := secret.ParseKeys(c.SecretsKey); err != nil {
 		problems = append(problems, err)
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, c.problems()...)...)
 }

@@ -4,19 +4,14 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/process"
-	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/services/executor/internal/catalogue"
-	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
-	"github.com/galley-engine/galley/services/executor/internal/component/state"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 	"github.com/galley-engine/galley/services/executor/internal/outside"
 	secrets "github.com/galley-engine/galley/services/executor/internal/secret"
 	"github.com/galley-engine/galley/services/executor/internal/worker"
@@ -24,9 +19,9 @@ import (
 
 // Service is the executor.
 type Service struct {
-	deps    process.Deps
-	network *outbound.Network
-	worker  *worker.Worker
+	deps       process.Deps
+	components *components
+	worker     *worker.Worker
 }
 
 // New builds the service. It connects to nothing yet.
@@ -38,12 +33,10 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
 	}
-	network, err := outbound.New(config.AllowedHosts, deps.Clock)
+	components, err := newComponents(config, deps)
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
 	}
-	components := component.Registry{recipe.KindHTTP: actionhttp.New(network)}
-	maps.Copy(components, state.Components())
 	keys, err := secret.ParseKeys(config.SecretsKey)
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
@@ -52,18 +45,17 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build executor: %w", err)
 	}
-	runner := engine.New(components, outside.New(deps.Bus, values), deps.Clock, deps.Logger)
+	runner := engine.New(components.Registry, outside.New(deps.Bus, values), deps.Clock, deps.Logger)
 	settings := worker.Settings{Concurrency: config.Concurrency, AckWait: deps.AckWait}
 	return &Service{
-		deps: deps, network: network,
+		deps: deps, components: components,
 		worker: worker.New(settings, deps.Bus, recipes, runner, deps.Clock, deps.Logger),
 	}, nil
 }
 
 // Run runs executions until ctx ends, and then up to ten seconds more for those under way.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.network.Close()
-	return s.worker.Run(ctx)
+	return errors.Join(s.worker.Run(ctx), s.components.close())
 }
 
 // Checks are the service's dependencies.

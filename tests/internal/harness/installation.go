@@ -117,7 +117,7 @@ func temporaryDirectory() (string, error) {
 }
 
 func (i *Installation) addSingle(config Config) error {
-	addresses, err := freeAddresses(3)
+	addresses, err := freeAddresses(4)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (i *Installation) addSingle(config Config) error {
 		environment[allowSetting] = strings.Join(config.AllowedHosts, ",")
 	}
 	if config.Sandbox {
-		environment["GALLEY_SANDBOX_ADDR"] = addresses[2]
+		environment["GALLEY_SANDBOX_ADDR"], environment["GALLEY_SANDBOX_SMTP_ADDR"] = addresses[2], addresses[3]
 	} else {
 		args = append(args, "--no-sandbox")
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -181,15 +182,12 @@ func tail(path string) string {
 	return string(text[max(0, len(text)-size):])
 }
 
-// cleanEnvironment keeps settings of the developer's own galley away from the one under test.
+// cleanEnvironment keeps settings of the developer's own galley, and keys that cost money, away from the one under test.
 func cleanEnvironment() []string {
-	var kept []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "GALLEY_") && !strings.HasPrefix(entry, "OTEL_") {
-			kept = append(kept, entry)
-		}
-	}
-	return kept
+	return slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return strings.HasPrefix(name, "GALLEY_") || strings.HasPrefix(name, "OTEL_") || strings.HasSuffix(name, "_API_KEY")
+	})
 }
 
 // The ports that this process gives to programs: a hundred of its own, below those that the kernel gives to outgoing connections, so that

@@ -26,7 +26,7 @@ const (
 	Agent    = "the-hunter"
 	Recipe   = "discovery"
 
-	input   = `{"search_query": "dentists in california"}`
+	input   = `{"search_query": "dentists in california", "notify": "owner@example.com"}`
 	credits = 100 * credit.One
 	// onceKey is the idempotency key of the grant and of the first execution: a start that was killed half-way repeats neither.
 	onceKey = "galley-demo"
@@ -126,7 +126,7 @@ func (s Setup) key(ctx context.Context, operator *client.Client) (string, error)
 }
 
 func (s Setup) vars() map[string]string {
-	return map[string]string{"directory_url": s.Directory}
+	return map[string]string{"directory_url": s.Directory, "sandbox_url": s.Directory}
 }
 
 func (s Setup) fill(ctx context.Context, operator, demo *client.Client) error {
@@ -137,12 +137,16 @@ func (s Setup) fill(ctx context.Context, operator, demo *client.Client) error {
 	if err != nil {
 		return err
 	}
-	err = demo.CreateAgent(ctx, Agent, "The Hunter", "Finds businesses")
-	if err != nil && !client.Is(err, problem.Conflict) {
-		return err
+	for _, example := range recipes.Examples() {
+		err = demo.CreateAgent(ctx, example.Agent, example.Agent, "Runs an example")
+		if err != nil && !client.Is(err, problem.Conflict) {
+			return err
+		}
+		if _, err = demo.PublishRecipe(ctx, example.Document); err != nil {
+			return fmt.Errorf("publish %s/%s: %w", example.Agent, example.ID, err)
+		}
 	}
-	_, err = demo.PublishRecipe(ctx, recipes.Discovery())
-	return err
+	return nil
 }
 
 // moveDirectory tells the customer's recipes of a sandbox at another address than last time. Apart from that the customer's settings

@@ -46,7 +46,7 @@ type grammar struct {
 
 		Watch executionsWatchCommand `cmd:"" help:"Follow an execution until it ends: what its steps tell, then the response."`
 
-		Cancel  executionsCancelCommand  `cmd:"" help:"End an execution; nothing is charged."`
+		Cancel  executionsCancelCommand  `cmd:"" help:"End an execution; only what was measured is charged."`
 		Resume  executionsResumeCommand  `cmd:"" help:"Go on from where an execution failed, and print the response."`
 		Rerun   executionsRerunCommand   `cmd:"" help:"Repeat an execution, or a part of it, and print the response."`
 		Signal  executionsSignalCommand  `cmd:"" help:"Give an execution the event that it waits for."`

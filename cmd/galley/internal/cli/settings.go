@@ -29,7 +29,8 @@ type settings struct {
 	NATSAddr    string `name:"nats-addr" default:"127.0.0.1:4222" env:"GALLEY_NATS_ADDR" help:"Where NATS listens, a loopback address."`
 	NATSURL     string `name:"nats-url" env:"GALLEY_NATS_URL" help:"Use this NATS server instead of the one inside." placeholder:"URL"`
 	DatabaseURL string `name:"database-url" env:"GALLEY_DATABASE_URL" help:"Use this Postgres database instead of a private one." placeholder:"URL"`
-	SandboxAddr string `default:"127.0.0.1:8001" env:"GALLEY_SANDBOX_ADDR" help:"Where the sandbox listens: a business directory of sample data."`
+	SandboxAddr string `default:"127.0.0.1:8001" env:"GALLEY_SANDBOX_ADDR" help:"Where the sandbox listens: sample data, a stand-in for a language model, a mailbox."`
+	SandboxSMTP string `name:"sandbox-smtp-addr" default:"127.0.0.1:8025" env:"GALLEY_SANDBOX_SMTP_ADDR" help:"Where the sandbox takes e-mail."`
 	NoSandbox   bool   `name:"no-sandbox" env:"GALLEY_NO_SANDBOX" help:"Do without the sandbox."`
 	tuning
 }
@@ -42,6 +43,8 @@ type tuning struct {
 	AckWait          time.Duration      `default:"10s" env:"GALLEY_ACK_WAIT" help:"After how long the work of a dead process is taken over."`
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
 	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
+
+	executor.Accounts
 }
 
 // validate joins everything that is wrong.
@@ -68,7 +71,7 @@ func (s *settings) validate() error {
 }
 
 func (s *tuning) executor() executor.Config {
-	return executor.Config{Concurrency: s.Concurrency, AllowedHosts: s.AllowedHosts}
+	return executor.Config{Concurrency: s.Concurrency, AllowedHosts: s.AllowedHosts, Accounts: s.Accounts}
 }
 
 // checkURL takes a list of URLs separated by commas, as NATS does.
@@ -98,7 +101,8 @@ func (s *settings) addresses() []address {
 		list = append(list, address{variable: "GALLEY_NATS_ADDR", value: s.NATSAddr, loopback: true})
 	}
 	if !s.NoSandbox {
-		list = append(list, address{variable: "GALLEY_SANDBOX_ADDR", value: s.SandboxAddr})
+		list = append(list, address{variable: "GALLEY_SANDBOX_ADDR", value: s.SandboxAddr},
+			address{variable: "GALLEY_SANDBOX_SMTP_ADDR", value: s.SandboxSMTP})
 	}
 	return list
 }

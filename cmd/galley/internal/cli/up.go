@@ -26,6 +26,7 @@ import (
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/pkg/secret"
+	"github.com/galley-engine/galley/services/executor"
 	"github.com/galley-engine/galley/services/ingest"
 )
 
@@ -106,10 +107,25 @@ func (s *settings) engine(app *app, dir datadir.Dir, admin, secrets string) engi
 	}
 	config.Executor.SecretsKey = secrets
 	if !s.NoSandbox {
-		config.SandboxAddr = s.SandboxAddr
-		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr)
+		config.SandboxAddr, config.SandboxSMTPAddr = s.SandboxAddr, s.SandboxSMTP
+		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr, s.SandboxSMTP)
+		s.standIn(&config.Executor.Accounts)
 	}
 	return config
+}
+
+// standIn has the sandbox take the place of every account that the operator has not.
+func (s *settings) standIn(accounts *executor.Accounts) {
+	url := baseURL(s.SandboxAddr)
+	if !accounts.HasModel() {
+		accounts.AIProvider, accounts.AIModel, accounts.AIBaseURL = "compatible", "sandbox", url+"/v1"
+	}
+	if accounts.SMTPURL == "" {
+		accounts.SMTPURL, accounts.MailFrom = "smtp://"+s.SandboxSMTP+"?tls=none", "galley sandbox <sandbox@example.com>"
+	}
+	if accounts.TwilioAccountSID == "" {
+		accounts.TwilioAccountSID, accounts.TwilioAuthToken, accounts.TwilioFrom, accounts.TwilioBaseURL = "AC0", "sandbox", "+15005550006", url
+	}
 }
 
 // keep reads a key from its file, or makes it at the first start.
@@ -195,7 +211,8 @@ func (s *settings) natsURL() string {
 func (s *settings) tellAddresses(app *app, url string, took time.Duration) {
 	facts := [][2]string{{"HTTP", url}, {"NATS", s.natsURL()}}
 	if !s.NoSandbox {
-		facts = append(facts, [2]string{"sandbox", baseURL(s.SandboxAddr) + " (sample data)"})
+		facts = append(facts, [2]string{"sandbox", baseURL(s.SandboxAddr) + " (sample data)"},
+			[2]string{"mailbox", baseURL(s.SandboxAddr) + "/mailbox (what recipes send; nothing leaves it)"})
 	}
 	app.report.Facts(append(facts, [2]string{"ready in", took.Round(time.Millisecond).String()})...)
 }
@@ -266,7 +283,7 @@ func (c *demoCommand) Run(app *app) (err error) {
 	ctx, stop := context.WithCancel(app.ctx)
 	defer stop()
 	s := settings{dataDir: dataDir{DataDir: filepath.Join(dir, "data")}, tuning: c.tuning}
-	for _, address := range []*string{&s.HTTPAddr, &s.NATSAddr, &s.SandboxAddr} {
+	for _, address := range []*string{&s.HTTPAddr, &s.NATSAddr, &s.SandboxAddr, &s.SandboxSMTP} {
 		if *address, err = freeAddress(ctx); err != nil {
 			return err
 		}

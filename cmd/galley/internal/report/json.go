@@ -13,7 +13,9 @@ import (
 
 const (
 	maxColumns = 6
-	maxRows    = 8
+	// maxCell is the longest text that a table has room for.
+	maxCell = 40
+	maxRows = 8
 )
 
 // records finds the list of objects in the data of a response that is worth a table: the first by name that is not empty. name is
@@ -43,13 +45,29 @@ func columnsOf(list []map[string]any) []string {
 	}
 	var names []string
 	for name, value := range list[0] {
-		switch value.(type) {
-		case string, float64, bool:
+		switch value := value.(type) {
+		case string:
+			if len(value) <= maxCell {
+				names = append(names, name)
+			}
+		case float64, bool:
 			names = append(names, name)
 		}
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
 	return names[:min(len(names), maxColumns)]
+}
+
+// proseOf are the fields of a list of objects that hold a text too long for a table.
+func proseOf(list []map[string]any) []string {
+	var names []string
+	for name, value := range list[0] {
+		if text, ok := value.(string); ok && len(text) > maxCell {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // envelope is the response as JSON. A list that a table has shown is left out.

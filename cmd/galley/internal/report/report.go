@@ -110,6 +110,13 @@ func (r *Report) records(response event.Response) string {
 	if more := len(list) - maxRows; more > 0 {
 		fmt.Fprintln(r.w, indent+faint().Render(fmt.Sprintf("%s and %d more", ellipsis, more)))
 	}
+	for _, prose := range proseOf(list) {
+		r.Heading(strings.ToUpper(prose[:1])+prose[1:], "")
+		for _, item := range list[:min(len(list), maxRows)] {
+			text, _ := item[prose].(string)
+			fmt.Fprintln(r.w, indent+faint().Render(printable(fmt.Sprint(item[names[0]])))+gap+printable(text))
+		}
+	}
 	return name
 }
 

@@ -1,7 +1,11 @@
 package sandbox
 
 import (
+	"net/mail"
+	"net/url"
+	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -24,10 +28,8 @@ func (f *filler) text(schema map[string]any, at place) string {
 		}
 	}
 	if pattern, ok := schema["pattern"].(string); ok {
-		if parsed, err := syntax.Parse(pattern, syntax.Perl); err == nil {
-			made := &strings.Builder{}
-			matching(made, parsed.Simplify())
-			return made.String()
+		if made, known := f.facts.matching(pattern); known {
+			return made
 		}
 	}
 	made, told := f.facts.text(at.name)
@@ -43,8 +45,28 @@ func (f *filler) text(schema map[string]any, at place) string {
 	return made
 }
 
-// matching writes about the shortest text that a regular expression matches.
-func matching(into *strings.Builder, expression *syntax.Regexp) {
+// matching finds a word of the prompt that matches a regular expression, or makes up a text that does.
+func (f *facts) matching(pattern string) (string, bool) {
+	expression, err := regexp.Compile(pattern)
+	if err != nil {
+		return "", false
+	}
+	for _, word := range f.said {
+		if word = strings.Trim(word, ".,:;!?()'"); word != "" && expression.MatchString(word) {
+			return word, true
+		}
+	}
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return "", false
+	}
+	made := &strings.Builder{}
+	makeMatch(made, parsed.Simplify())
+	return made.String(), true
+}
+
+// makeMatch writes about the shortest text that a regular expression matches.
+func makeMatch(into *strings.Builder, expression *syntax.Regexp) {
 	if into.Len() > maxFilled {
 		return
 	}
@@ -57,13 +79,13 @@ func matching(into *strings.Builder, expression *syntax.Regexp) {
 		into.WriteByte('a')
 	case syntax.OpConcat:
 		for _, part := range expression.Sub {
-			matching(into, part)
+			makeMatch(into, part)
 		}
 	case syntax.OpCapture, syntax.OpPlus, syntax.OpAlternate:
-		matching(into, expression.Sub[0])
+		makeMatch(into, expression.Sub[0])
 	case syntax.OpRepeat:
 		for range expression.Min {
-			matching(into, expression.Sub[0])
+			makeMatch(into, expression.Sub[0])
 		}
 	default: // what matches nothing too, and anchors
 	}
@@ -98,31 +120,57 @@ func newFacts(prompt string) facts {
 	})}
 }
 
-// text finds what stands after the name of a field: name: Chen Dental, or "name": "Chen Dental".
-func (f *facts) text(name string) (string, bool) {
-	spelled := strings.ToLower(strings.NewReplacer("_", " ", "-", " ").Replace(name))
-	for _, spelling := range []string{strings.ToLower(name), spelled} {
-		if spelling == "" || len(f.lower) != len(f.prompt) {
-			continue
-		}
-		for from := 0; ; {
+// after finds what stands after the name of a field in the prompt, wherever it is a word.
+func (f *facts) after(name string) []string {
+	if len(f.lower) != len(f.prompt) {
+		return nil // their letters are at other places
+	}
+	var found []string
+	name = strings.ToLower(name)
+	for _, spelling := range slices.Compact([]string{name, strings.NewReplacer("_", " ", "-", " ").Replace(name)}) {
+		for from := 0; spelling != ""; {
 			at := strings.Index(f.lower[from:], spelling)
 			if at < 0 {
 				break
 			}
+			before, _ := utf8.DecodeLastRuneInString(f.prompt[:from+at])
 			from += at + len(spelling)
-			before, _ := utf8.DecodeLastRuneInString(f.prompt[:from-len(spelling)])
-			after := strings.TrimLeft(strings.TrimPrefix(f.prompt[from:], `"`), " ")
-			value, assigned := strings.CutPrefix(after, ":")
-			if isWordRune(before) || !assigned {
-				continue
+			next, _ := utf8.DecodeRuneInString(f.prompt[from:])
+			if !isWordRune(before) && !isWordRune(next) {
+				found = append(found, strings.TrimLeft(strings.TrimPrefix(f.prompt[from:], `"`), " "))
 			}
+		}
+	}
+	return found
+}
+
+// text finds the value of a field: name: Chen Dental, or "name": "Chen Dental".
+func (f *facts) text(name string) (string, bool) {
+	for _, rest := range f.after(name) {
+		if value, assigned := strings.CutPrefix(rest, ":"); assigned {
 			if value = fact(value); value != "" {
 				return value, true
 			}
 		}
 	}
 	return "", false
+}
+
+// number finds the value of a field: total: 12, "total": 12, or total 12.
+func (f *facts) number(at place) (float64, bool) {
+	if at.index > 0 {
+		return 0, false
+	}
+	for _, rest := range f.after(at.name) {
+		rest = strings.TrimLeft(rest, `:="$ `)
+		if end := strings.IndexFunc(rest, func(r rune) bool { return (r < '0' || r > '9') && r != '.' && r != '-' }); end >= 0 {
+			rest = rest[:end]
+		}
+		if number, err := strconv.ParseFloat(strings.TrimRight(rest, "."), 64); err == nil {
+			return number, true
+		}
+	}
+	return 0, false
 }
 
 func isWordRune(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
@@ -143,13 +191,6 @@ func fact(text string) string {
 func shortened(text string) string {
 	words := strings.Fields(text)
 	return strings.TrimRight(strings.Join(words[:min(len(words), 3*fewWords)], " "), ".")
-}
-
-// number finds a number after the name of a field.
-func (f *facts) number(at place) (float64, bool) {
-	text, found := f.text(at.name)
-	number, err := strconv.ParseFloat(text, 64)
-	return number, found && err == nil && at.index == 0
 }
 
 // mentions tells whether the prompt has the word.
@@ -190,10 +231,7 @@ func (f *facts) formatted(format string, index int) (string, bool) {
 	case "email":
 		return find(isAddress, "somebody@sandbox.example")
 	case "uri", "url", "iri", "uri-reference":
-		return find(func(word string) bool {
-			return strings.HasPrefix(word, "https://") || strings.HasPrefix(word, "http://")
-		},
-			"https://sandbox.example/")
+		return find(isURL, "https://sandbox.example/")
 	case "date":
 		return "2026-01-01", true
 	case "date-time":
@@ -217,6 +255,11 @@ func (f *facts) formatted(format string, index int) (string, bool) {
 }
 
 func isAddress(word string) bool {
-	local, domain, found := strings.Cut(word, "@")
-	return found && local != "" && strings.Contains(domain, ".") && !strings.Contains(domain, "@")
+	parsed, err := mail.ParseAddress(word)
+	return err == nil && parsed.Address == word
+}
+
+func isURL(word string) bool {
+	parsed, err := url.Parse(word)
+	return err == nil && (parsed.Scheme == "https" || parsed.Scheme == "http") && parsed.Host != ""
 }

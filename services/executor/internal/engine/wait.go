@@ -59,8 +59,9 @@ func (r *run) waitFor(ctx context.Context, t *turn, earlier *event.Wait) (any, e
 		return decided(decision)
 	case recipe.KindRecipeRun:
 		return r.runChild(ctx, t, fields, earlier)
+	default:
+		return nil, &problem.Error{Code: problem.Internal, Message: "nothing waits for " + string(t.step.Kind)}
 	}
-	return nil, &problem.Error{Code: problem.Internal, Message: "nothing waits for " + string(t.step.Kind)}
 }
 
 func refused(format string, args ...any) *problem.Error {

@@ -19,7 +19,7 @@ func (a *API) registerControl(routes huma.API) {
 	register(a, routes, huma.Operation{
 		OperationID: "cancel-execution", Method: http.MethodPost, Path: ofExecution + "/cancel", Tags: tags,
 		Summary: "Cancel an execution",
-		Description: "Ends it wherever it is, and the executions that its steps wait for; nothing is charged. One that has ended is a 409 " +
+		Description: "Ends it wherever it is, and the executions that its steps wait for; only what was measured is charged. One that has ended is a 409 " +
 			"with the code EXECUTION_ENDED.",
 		Responses: response(http.StatusOK, "The execution was cancelled", documented[event.Response](routes, "application/json")),
 	}, documented[CancelRequest](routes, "application/json"), a.cancel)

@@ -141,7 +141,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 		// Fiber's strings point into buffers that the next request overwrites. Copies cost little, and ids go into caches.
 		Immutable:     true,
 		StrictRouting: true, CaseSensitive: true,
-		BodyLimit: maxBody, ReadBufferSize: maxHeaders, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
+		StreamRequestBody: true, BodyLimit: maxBody, ReadBufferSize: maxHeaders, ReadTimeout: readTimeout, IdleTimeout: idleTimeout,
 		DisablePreParseMultipartForm: true,
 		ErrorHandler:                 a.fail,
 	})
@@ -164,6 +164,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerSecrets(routes)
 	a.registerSchedules(routes)
 	a.registerDeadLetters(routes)
+	a.registerFiles(routes)
 	tidy(routes.OpenAPI().Components.Schemas.Map())
 	document, err := json.Marshal(routes.OpenAPI())
 	if err != nil {

@@ -64,9 +64,9 @@ func TestWatch(t *testing.T) {
 	s.ran(t, "cust_001", endedID, event.Request{}, nil, event.StatusSuccess)
 
 	refused := s.call(t, other, "GET", "/api/v1/executions/"+goingID+"/progress", nil)
-	assert.Equal(t, "NOT_FOUND", string(refused.problem(t).Code), "another customer's")
-	assert.Equal(t, "NOT_FOUND", string(s.call(t, key, "GET", "/api/v1/executions/"+askingID+"/progress", nil).problem(t).Code))
-	assert.Equal(t, "UNAUTHENTICATED", string(s.call(t, "", "GET", "/api/v1/executions/"+goingID+"/progress", nil).problem(t).Code))
+	assert.Equal(t, "NOT_FOUND", refused.problem(t).Code, "another customer's")
+	assert.Equal(t, "NOT_FOUND", s.call(t, key, "GET", "/api/v1/executions/"+askingID+"/progress", nil).problem(t).Code)
+	assert.Equal(t, "UNAUTHENTICATED", s.call(t, "", "GET", "/api/v1/executions/"+goingID+"/progress", nil).problem(t).Code)
 
 	ended := s.watch(t, key, endedID)
 	name, data := ended.next(t)

@@ -77,7 +77,14 @@ func (a *API) begin(ctx context.Context) fiber.Handler {
 		}()
 		// Huma parses the address again and takes for granted that this works.
 		if _, err := url.Parse(c.OriginalURL()); err != nil {
+			leaveBody(c)
 			return malformed("the address of the request is not a valid URL")
+		}
+		if isUpload(c) {
+			leaveBody(c)
+		} else if err := takeBody(c); err != nil {
+			leaveBody(c)
+			return err
 		}
 		return c.Next()
 	}

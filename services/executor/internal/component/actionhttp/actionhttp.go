@@ -25,9 +25,9 @@ type Component struct {
 	files   *file.Store
 }
 
-// New makes the component. It is given one store of files; without one, steps that name files fail.
-func New(network *outbound.Network, files ...*file.Store) *Component {
-	return &Component{network: network, files: append(files, nil)[0]}
+// New makes the component.
+func New(network *outbound.Network, files *file.Store) *Component {
+	return &Component{network: network, files: files}
 }
 
 // Execute makes the call.
