@@ -116,9 +116,7 @@ func TestMailbox(t *testing.T) {
 	}
 	large := "Subject: large\r\nContent-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n\r\n" + strings.Repeat(strings.Repeat("ü", 30)+"\r\n", 2000) +
 		"\r\n--a\r\nContent-Disposition: attachment; filename=b\r\nContent-Transfer-Encoding: base64\r\n\r\n"
-	for range 100 {
-		large += base64.StdEncoding.EncodeToString(make([]byte, 600)) + "\r\n"
-	}
+	large += strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 600))+"\r\n", 100)
 	send(large+"--a--\r\n", "ada@example.com")
 	got := shown(t, s.handler()).Messages[0]
 	assert.Equal(t, []attachment{{"b", "text/plain", 60000}}, got.Attachments)

@@ -127,7 +127,7 @@ func TestModelStreams(t *testing.T) {
 			assert.Equal(t, whole.ID, chunk.ID)
 			if len(chunk.Choices) > 0 {
 				text += chunk.Choices[0].Delta.Content
-				finish += chunk.Choices[0].FinishReason
+				finish = chunk.Choices[0].FinishReason
 				chunks++
 			}
 			if chunk.Usage != nil {
