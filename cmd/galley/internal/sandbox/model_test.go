@@ -108,7 +108,8 @@ func TestModelStreams(t *testing.T) {
 		response, err := server.Client().Do(request)
 		require.NoError(t, err)
 		assert.Equal(t, "text/event-stream", response.Header.Get("Content-Type"))
-		text, finish, chunks := "", "", 0
+		var text strings.Builder
+		finish, chunks := "", 0
 		var counted *usage
 		lines := bufio.NewScanner(response.Body)
 		last := ""
@@ -126,7 +127,7 @@ func TestModelStreams(t *testing.T) {
 			assert.Equal(t, "chat.completion.chunk", chunk.Object)
 			assert.Equal(t, whole.ID, chunk.ID)
 			if len(chunk.Choices) > 0 {
-				text += chunk.Choices[0].Delta.Content
+				text.WriteString(chunk.Choices[0].Delta.Content)
 				finish = chunk.Choices[0].FinishReason
 				chunks++
 			}
@@ -137,7 +138,7 @@ func TestModelStreams(t *testing.T) {
 		require.NoError(t, lines.Err())
 		require.NoError(t, response.Body.Close())
 		assert.Equal(t, "[DONE]", last)
-		assert.Equal(t, whole.Choices[0].Message.Content, text)
+		assert.Equal(t, whole.Choices[0].Message.Content, text.String())
 		assert.Equal(t, "stop", finish)
 		assert.Greater(t, chunks, 3)
 		if options == "" {
