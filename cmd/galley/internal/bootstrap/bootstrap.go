@@ -26,6 +26,9 @@ const (
 	Agent    = "the-hunter"
 	Recipe   = "discovery"
 
+	// docsAgent owns the examples of docs/components.
+	docsAgent = "examples"
+
 	input   = `{"search_query": "dentists in california", "notify": "owner@example.com"}`
 	credits = 100 * credit.One
 	// onceKey is the idempotency key of the grant and of the first execution: a start that was killed half-way repeats neither.
@@ -137,11 +140,17 @@ func (s Setup) fill(ctx context.Context, operator, demo *client.Client) error {
 	if err != nil {
 		return err
 	}
+	agents := []string{docsAgent}
 	for _, example := range recipes.Examples() {
-		err = demo.CreateAgent(ctx, example.Agent, example.Agent, "Runs an example")
+		agents = append(agents, example.Agent)
+	}
+	for _, agent := range slices.Compact(agents) {
+		err = demo.CreateAgent(ctx, agent, agent, "Runs examples")
 		if err != nil && !client.Is(err, problem.Conflict) {
 			return err
 		}
+	}
+	for _, example := range recipes.Examples() {
 		if _, err = demo.PublishRecipe(ctx, example.Document); err != nil {
 			return fmt.Errorf("publish %s/%s: %w", example.Agent, example.ID, err)
 		}
