@@ -102,8 +102,8 @@ func (m *mailReader) attachment(name, contentType string, body io.Reader) {
 }
 
 func readText(body io.Reader) string {
-	text, _ := io.ReadAll(io.LimitReader(body, maxText+1))
-	return string(text)
+	text, _ := io.ReadAll(io.LimitReader(body, 2*maxText))
+	return strings.ReplaceAll(string(text), "\r\n", "\n")
 }
 
 func decodeTransfer(encoding string, body io.Reader) io.Reader {

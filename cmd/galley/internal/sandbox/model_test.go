@@ -238,6 +238,7 @@ func TestFilledFormsReadThePrompt(t *testing.T) {
 		"seller": {"type": "string"}, "currency": {"type": "string", "pattern": "^[A-Z]{3}$"}, "total": {"type": "number"},
 		"mood": {"enum": ["negative", "positive"]}, "contact_name": {"type": "string"}, "quantity": {"type": "integer"},
 		"mail": {"type": "string", "format": "email"}}}`, prompt))
+	assert.Equal(t, `"Sandbox: INVOICE 2026-118 from Lindqvist Power"`, structured(t, `{"type": "string"}`, "Read it.\n\nINVOICE 2026-118 from Lindqvist Power.\n"))
 	answer := chat(t, `{"messages": [{"role": "user", "content": "total: 5"}],
 		"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"total": {"type": "integer"}}}}}}`)
 	assert.JSONEq(t, `{"total": 5}`, answer.Choices[0].Message.Content)

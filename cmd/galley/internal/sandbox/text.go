@@ -110,14 +110,20 @@ func member(ranges []rune) rune {
 type facts struct {
 	prompt string
 	lower  string
-	// said are its words.
-	said []string
+	// said are its words, subject those of its last paragraph: what it is about comes after what is to be done with it.
+	said, subject []string
 }
 
 func newFacts(prompt string) facts {
-	return facts{prompt: prompt, lower: strings.ToLower(prompt), said: strings.FieldsFunc(prompt, func(r rune) bool {
+	last := strings.TrimSpace(prompt)
+	last = last[strings.LastIndex(last, "\n\n")+1:]
+	return facts{prompt: prompt, lower: strings.ToLower(prompt), said: wordsOf(prompt), subject: wordsOf(last)}
+}
+
+func wordsOf(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`"{}[]<>`, r)
-	})}
+	})
 }
 
 // after finds what stands after the name of a field in the prompt, wherever it is a word.
@@ -204,13 +210,13 @@ func (f *facts) mentions(text string) bool {
 	return false
 }
 
-// words are some of the prompt, other ones for each item of a list.
+// words are some of what the prompt is about, other ones for each item of a list.
 func (f *facts) words(at place) string {
 	from := 0
-	if len(f.said) > 0 {
-		from = at.index * fewWords % len(f.said)
+	if len(f.subject) > 0 {
+		from = at.index * fewWords % len(f.subject)
 	}
-	text := "Sandbox: " + strings.Trim(strings.Join(f.said[from:min(len(f.said), from+fewWords)], " "), ".,:; ")
+	text := "Sandbox: " + strings.Trim(strings.Join(f.subject[from:min(len(f.subject), from+fewWords)], " "), ".,:; ")
 	if at.index > 0 {
 		text += " (" + strconv.Itoa(at.index+1) + ")"
 	}

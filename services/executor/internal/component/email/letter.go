@@ -121,7 +121,6 @@ func (c *Component) read(ctx context.Context, call *component.Call, id string, m
 	if ref.Size > most {
 		return nil, ref, errTooLarge()
 	}
-	defer context.AfterFunc(ctx, func() { _ = content.Close() })()
 	read, err := io.ReadAll(io.LimitReader(content, most+1))
 	if err != nil {
 		return nil, ref, unreadable(ctx)
