@@ -108,7 +108,7 @@ func (s *settings) engine(app *app, dir datadir.Dir, admin, secrets string) engi
 	config.Executor.SecretsKey = secrets
 	if !s.NoSandbox {
 		config.SandboxAddr, config.SandboxSMTPAddr = s.SandboxAddr, s.SandboxSMTP
-		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr, s.SandboxSMTP)
+		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr)
 		s.standIn(&config.Executor.Accounts)
 	}
 	return config
