@@ -74,6 +74,37 @@ type BalanceReply struct {
 	Available  credit.Micro `json:"available"`
 }
 
+// GrantKind is what a grant is given for.
+type GrantKind string
+
+const (
+	// GrantMonthly: what a plan gives for a period.
+	GrantMonthly GrantKind = "monthly"
+	// GrantTopUp: what the customer has bought, or was given as if. The default.
+	GrantTopUp GrantKind = "top_up"
+	// GrantPromotional: a present.
+	GrantPromotional GrantKind = "promotional"
+	// GrantRollover: what was left of the period before.
+	GrantRollover GrantKind = "rollover"
+	// GrantProration: what a change of plans within a period makes up.
+	GrantProration GrantKind = "proration"
+)
+
+// Valid tells whether the kind is one of those above.
+func (k GrantKind) Valid() bool {
+	switch k {
+	case GrantMonthly, GrantTopUp, GrantPromotional, GrantRollover, GrantProration:
+		return true
+	}
+	return false
+}
+
+// Priorities of grants: those of a lower one are burnt first.
+const (
+	DefaultPriority = 50
+	MaxPriority     = 100
+)
+
 // GrantRequest gives a customer credits. The same ID is the same grant, whatever else the repeated request says.
 type GrantRequest struct {
 	ID         string       `json:"id"`
@@ -81,6 +112,12 @@ type GrantRequest struct {
 	Amount     credit.Micro `json:"amount"`
 	Reason     string       `json:"reason"`
 	Actor      event.Actor  `json:"actor"`
+	// Kind is GrantTopUp when it is absent.
+	Kind GrantKind `json:"kind,omitempty"`
+	// Priority is 0 to MaxPriority, DefaultPriority when it is absent.
+	Priority *int `json:"priority,omitempty"`
+	// ExpiresAt is when what is left of the grant is taken back, absent for never.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 }
 
 // GrantReply is the ledger row of a grant and the balance after it.

@@ -30,7 +30,7 @@ const activityGranted = "credits.granted"
 func (l *Ledger) Grant(ctx context.Context, request query.GrantRequest) (query.GrantReply, error) {
 	var reply query.GrantReply
 	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
-		reply, err = l.grant(ctx, tx, request)
+		reply, err = l.GrantTx(ctx, tx, request)
 		return err
 	})
 	if err != nil {
@@ -40,7 +40,8 @@ func (l *Ledger) Grant(ctx context.Context, request query.GrantRequest) (query.G
 	return reply, nil
 }
 
-func (l *Ledger) grant(ctx context.Context, tx pgx.Tx, request query.GrantRequest) (query.GrantReply, error) {
+// GrantTx is Grant in the transaction of the caller, who wakes the outbox after the commit. It keeps the account locked until then.
+func (l *Ledger) GrantTx(ctx context.Context, tx pgx.Tx, request query.GrantRequest) (query.GrantReply, error) {
 	now := l.now()
 	balance, err := lockAccount(ctx, tx, request.CustomerID, now)
 	if err != nil {
