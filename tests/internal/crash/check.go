@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/tests/internal/inspect"
@@ -234,7 +235,8 @@ func parentOf(execution *inspect.Execution) (event.Parent, error) {
 	return request.Parent, nil
 }
 
-// compareCharges checks that a success costs what was quoted: here every step of a success has succeeded, once.
+// compareCharges checks that a success costs what was quoted, or for what is measured what was measured: here every step of a success has
+// succeeded, once.
 func compareCharges(journal inspect.Journal) []Violation {
 	var violations []Violation
 	for _, execution := range journal {
@@ -242,8 +244,19 @@ func compareCharges(journal inspect.Journal) []Violation {
 		if accepted == nil || completed == nil || completed.Header.Get(event.HeaderStatus) != string(event.StatusSuccess) {
 			continue
 		}
-		if quoted, charged := accepted.Header.Get(event.HeaderCredits), completed.Header.Get(event.HeaderCredits); quoted != charged {
-			violations = append(violations, Violation{fmt.Errorf("quoted %s, charged %s", quoted, charged), execution})
+		quoted, err := strconv.ParseInt(accepted.Header.Get(event.HeaderCredits), 10, 64)
+		var response event.Response
+		if err = errors.Join(err, json.Unmarshal(completed.Data, &response)); err != nil {
+			violations = append(violations, Violation{err, execution})
+			continue
+		}
+		expected := credit.Micro(quoted)
+		for _, step := range response.Metadata.Steps {
+			charge, most := measured(step.ID, step.Usage)
+			expected -= most - charge
+		}
+		if charged := completed.Header.Get(event.HeaderCredits); charged != strconv.FormatInt(int64(expected), 10) {
+			violations = append(violations, Violation{fmt.Errorf("quoted %d, charged %s instead of %d", quoted, charged, expected), execution})
 		}
 	}
 	return violations

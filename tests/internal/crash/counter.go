@@ -5,39 +5,79 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/galley-engine/galley/schemas/event"
 )
 
-// counter is the outside world of the recipes: an HTTP server that remembers when it was called with which idempotency key.
+// counter is the outside world of the recipes: an HTTP server and a mail server that remember when they were called with which
+// idempotency key.
 type counter struct {
 	server   *http.Server
+	mail     *mailServer
 	url      string
 	delay    time.Duration
 	mu       sync.Mutex
-	calls    map[string][]time.Time
-	keyless  int
+	seen     seen
 	finished chan struct{}
+}
+
+// way is how a call came.
+type way string
+
+const (
+	byHTTP    way = "http"
+	byMail    way = "mail"
+	byModel   way = "model"
+	byWebhook way = "webhook"
+	byWorker  way = "worker"
+)
+
+// seen is what the outside world saw, by idempotency key.
+type seen struct {
+	calls map[string][]time.Time
+	ways  map[string]way
+	// ids are those of the messages themselves: the Message-ID of a mail, the webhook-id of a webhook.
+	ids     map[string][]string
+	keyless int
 }
 
 const headerKey = "Idempotency-Key"
 
-// newCounter starts the server. Each call takes up to delay, so that processes die in the middle of calls.
+// The model's nth answer to a question reads promptTokens+n tokens and writes completionTokens.
+const (
+	promptTokens     = 100
+	completionTokens = 30
+)
+
+// newCounter starts the servers. Each call takes up to delay, a mail and a question to the model longer, so that processes die in the
+// middle of calls.
 func newCounter(delay time.Duration) (*counter, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
 	if err != nil {
 		return nil, fmt.Errorf("start counting server: %w", err)
 	}
 	c := &counter{
-		url: "http://" + listener.Addr().String(), delay: delay, calls: map[string][]time.Time{}, finished: make(chan struct{}),
+		url: "http://" + listener.Addr().String(), delay: delay, finished: make(chan struct{}),
+		seen: seen{calls: map[string][]time.Time{}, ways: map[string]way{}, ids: map[string][]string{}},
+	}
+	c.mail, err = startMailServer(4*delay, func(key, id string) { c.record(byMail, key, id) })
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /call/{step}", c.answer)
+	mux.HandleFunc("POST /call/{step}", c.answer(byHTTP))
+	mux.HandleFunc("POST /worked/{step}", c.answer(byWorker))
+	mux.HandleFunc("POST /hook/{step}", c.answer(byWebhook))
 	mux.HandleFunc("POST /shaky/{step}", c.shaky)
+	mux.HandleFunc("POST /v1/chat/completions", c.chat)
 	c.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(c.finished)
@@ -46,63 +86,101 @@ func newCounter(delay time.Duration) (*counter, error) {
 	return c, nil
 }
 
-// host is the address of the server as host:port.
-func (c *counter) host() string { return strings.TrimPrefix(c.url, "http://") }
+// hosts are the addresses of the servers as host:port.
+func (c *counter) hosts() []string {
+	return []string{strings.TrimPrefix(c.url, "http://"), c.mail.address}
+}
 
 func (c *counter) close() error {
 	err := c.server.Close()
 	<-c.finished
 	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+		err = nil
 	}
-	return err
+	return errors.Join(err, c.mail.close())
 }
 
-// record remembers a call and says which one it is for its key, from 1.
-func (c *counter) record(r *http.Request) int {
-	key := r.Header.Get(headerKey)
+// record remembers a call and says which one it is for its key, from 1. The id is "" where messages have none.
+func (c *counter) record(by way, key, id string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if key == "" {
-		c.keyless++
+		c.seen.keyless++
 	}
-	c.calls[key] = append(c.calls[key], time.Now())
-	return len(c.calls[key])
+	c.seen.ways[key] = by
+	c.seen.calls[key] = append(c.seen.calls[key], time.Now())
+	if id != "" || by == byMail || by == byWebhook {
+		c.seen.ids[key] = append(c.seen.ids[key], id)
+	}
+	return len(c.seen.calls[key])
 }
 
-func (c *counter) answer(w http.ResponseWriter, r *http.Request) {
-	n := c.record(r)
-	if !pause(r.Context(), c.delay) {
-		return
+func (c *counter) answer(by way) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		n := c.record(by, r.Header.Get(headerKey), r.Header.Get("Webhook-Id"))
+		if pause(r.Context(), c.delay) {
+			respond(w, http.StatusOK, map[string]int{"call": n})
+		}
 	}
-	respond(w, http.StatusOK, n)
 }
 
 // shaky fails the first call of each step.
 func (c *counter) shaky(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
-	n := c.record(r)
+	n := c.record(byHTTP, r.Header.Get(headerKey), "")
 	if n == 1 {
 		status = http.StatusServiceUnavailable
 	}
-	respond(w, status, n)
+	respond(w, status, map[string]int{"call": n})
 }
 
-func respond(w http.ResponseWriter, status, n int) {
+// chat is a language model.
+func (c *counter) chat(w http.ResponseWriter, r *http.Request) {
+	n := c.record(byModel, r.Header.Get(headerKey), "")
+	if !pause(r.Context(), 4*c.delay) {
+		return
+	}
+	respond(w, http.StatusOK, map[string]any{
+		"model":   "counter",
+		"choices": []any{map[string]any{"message": map[string]string{"role": "assistant", "content": "counted"}, "finish_reason": "stop"}},
+		"usage":   map[string]int{"prompt_tokens": promptTokens + n, "completion_tokens": completionTokens},
+	})
+}
+
+// told tells whether the outside world told of such a usage, in one of so many calls.
+func told(by way, usage *event.Usage, calls int) bool {
+	n := int64(0)
+	switch {
+	case usage == nil:
+	case by == byModel && usage.OutputTokens == completionTokens:
+		n = usage.InputTokens - promptTokens
+	case by == byWorker:
+		n = usage.Units
+	}
+	return n >= 1 && n <= int64(calls)
+}
+
+func respond(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]int{"call": n}) // the caller may be dead by now
+	_ = json.NewEncoder(w).Encode(body) // the caller may be dead by now
 }
 
-// snapshot is a copy of all calls by key.
-func (c *counter) snapshot() (calls map[string][]time.Time, keyless int) {
+// snapshot is a copy of all that was seen.
+func (c *counter) snapshot() seen {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	calls = make(map[string][]time.Time, len(c.calls))
-	for key, times := range c.calls {
-		calls[key] = append([]time.Time(nil), times...)
+	copied := seen{
+		calls: make(map[string][]time.Time, len(c.seen.calls)), ways: maps.Clone(c.seen.ways), ids: make(map[string][]string, len(c.seen.ids)),
+		keyless: c.seen.keyless,
 	}
-	return calls, c.keyless
+	for key, times := range c.seen.calls {
+		copied.calls[key] = slices.Clone(times)
+	}
+	for key, ids := range c.seen.ids {
+		copied.ids[key] = slices.Clone(ids)
+	}
+	return copied
 }
 
 // oneOf is true once in n times.

@@ -49,8 +49,10 @@ type Report struct {
 	Orders     int
 	// Retried counts what callers had to ask again.
 	Retried int
-	// TakenOver counts the executions that another worker went on with; Doubled the calls that were made twice for that reason.
-	TakenOver, Doubled int
+	// TakenOver counts the executions that another worker went on with.
+	TakenOver int
+	// Calls counts what the outside world saw, by the way that it came; Repeated what of that it had seen already.
+	Calls, Repeated map[string]int
 	// Parked counts the executions that were put down to wait, Cancelled those that were cancelled, Children those that others ran.
 	Parked, Cancelled, Children int
 	Statuses                    map[string]int
@@ -60,6 +62,8 @@ type Report struct {
 
 const (
 	ackWait = 2 * time.Second
+	// workers is how many instances of worker.count there are.
+	workers = 3
 	// A process stays away for up to downtime, and the next one is killed after up to quiet.
 	downtime = 1200 * time.Millisecond
 	quiet    = 2500 * time.Millisecond
@@ -84,14 +88,17 @@ type scene struct {
 func Run(ctx context.Context, config Config) (_ Report, err error) {
 	s := &scene{
 		Config: config, random: rand.New(rand.NewPCG(config.Seed, 0)), //nolint:gosec // repeatable on purpose
-		report: Report{Mode: config.Mode, Seed: config.Seed, Kills: map[string]int{}, Statuses: map[string]int{}},
+		report: Report{
+			Mode: config.Mode, Seed: config.Seed, Kills: map[string]int{}, Statuses: map[string]int{},
+			Calls: map[string]int{}, Repeated: map[string]int{},
+		},
 	}
 	if s.outside, err = newCounter(callDelay); err != nil {
 		return s.report, err
 	}
 	defer func() { err = errors.Join(err, s.outside.close()) }()
 	s.installation, err = harness.Start(ctx, harness.Config{
-		Mode: config.Mode, Binaries: config.Binaries, AckWait: ackWait, AllowedHosts: []string{s.outside.host()},
+		Mode: config.Mode, Binaries: config.Binaries, AckWait: ackWait, AllowedHosts: s.outside.hosts(),
 	})
 	if err != nil {
 		return s.report, err
@@ -102,6 +109,11 @@ func Run(ctx context.Context, config Config) (_ Report, err error) {
 		}
 		err = errors.Join(err, s.installation.Close())
 	}()
+	for n := range workers {
+		if err := s.installation.AddWorker(ctx, workerName(n)); err != nil {
+			return s.report, err
+		}
+	}
 	if err := s.furnish(ctx); err != nil {
 		return s.report, fmt.Errorf("set up: %w", err)
 	}
@@ -137,8 +149,8 @@ func (s *scene) load(ctx context.Context) error {
 	defer cancel()
 	var group sync.WaitGroup
 	preferences := []string{"wait=20", "wait=20", "respond-async", "wait=1"}
-	short := []string{"three-calls", "three-calls", "shaky", "pure"}
-	long := []string{"many", "patient", "signalled", "parent"}
+	short := []string{"three-calls", "three-calls", "shaky", "pure", "reach"}
+	long := []string{"many", "patient", "signalled", "parent", "reach", "reach"}
 	for n := range s.Callers {
 		way := placing{short, s.callers.overHTTP(preferences[n%len(preferences)])}
 		group.Go(func() { s.callers.run(loading, patience, way) })
@@ -167,7 +179,9 @@ func (s *scene) load(ctx context.Context) error {
 
 // kill kills one process after the other and starts each again.
 func (s *scene) kill(ctx context.Context) error {
-	programs := slices.DeleteFunc(s.installation.Programs(), func(name string) bool { return name == harness.Executor })
+	programs := slices.DeleteFunc(s.installation.Programs(), func(name string) bool {
+		return name == harness.Executor || name == harness.Galley || strings.HasPrefix(name, harness.Worker)
+	})
 	for n := range s.Kills {
 		if !lifecycle.Sleep(ctx, warmUp+s.upTo(quiet)) {
 			return ctx.Err()
@@ -194,23 +208,26 @@ func (s *scene) kill(ctx context.Context) error {
 	return nil
 }
 
-// victim goes round the programs, so that each has its turn. Every second time it is the executor, in single mode two times out of
-// three the one process.
+// victim is in turn whoever runs the steps, one of the workers that are called by them, and one of the other programs, of which it goes
+// round so that each has its turn.
 func (s *scene) victim(programs []string, n int) string {
-	if s.Mode == harness.Single {
-		if n%3 == 2 {
-			return harness.Postgres
+	round := n / 3
+	switch n % 3 {
+	case 0:
+		if s.Mode == harness.Single {
+			return harness.Galley
 		}
-		return harness.Galley
-	}
-	if n%2 == 0 {
 		return harness.Executor
+	case 1:
+		return workerName(s.random.IntN(workers))
 	}
-	if n /= 2; n%len(programs) == 0 {
+	if round%len(programs) == 0 {
 		s.random.Shuffle(len(programs), func(a, b int) { programs[a], programs[b] = programs[b], programs[a] })
 	}
-	return programs[n%len(programs)]
+	return programs[round%len(programs)]
 }
+
+func workerName(n int) string { return fmt.Sprintf("%s-%d", harness.Worker, n) }
 
 func (s *scene) upTo(limit time.Duration) time.Duration {
 	return time.Duration(s.random.Int64N(int64(limit)))
@@ -247,7 +264,15 @@ func (s *scene) atRest(ctx context.Context) (journal inspect.Journal, rest bool,
 		return nil, false, "", err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // only read from
-	return inspect.AtRest(ctx, s.callers.js, conn)
+	journal, rest, state, err = inspect.AtRest(ctx, s.callers.js, conn)
+	if !rest || err != nil {
+		return journal, rest, state, err
+	}
+	notes, err := readNotes(ctx, conn)
+	if expected := countNotes(journal); err == nil && len(notes) < expected {
+		return journal, false, fmt.Sprintf("%d of %d notes are there", len(notes), expected), nil
+	}
+	return journal, err == nil, state, err
 }
 
 // consumers says how far each consumer of the journal is, for a person who looks for what is stuck.
@@ -303,15 +328,24 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 	if err := noneStuck(ctx, s.installation.Operator()); err != nil {
 		found(Violation{Err: err})
 	}
-	calls, keyless := s.outside.snapshot()
-	if keyless > 0 {
-		found(Violation{Err: fmt.Errorf("%d calls without an idempotency key", keyless)})
+	outside := s.outside.snapshot()
+	if outside.keyless > 0 {
+		found(Violation{Err: fmt.Errorf("%d calls without an idempotency key", outside.keyless)})
 	}
-	found(compareCalls(calls, journal)...)
-	found(compareLimits(manyRecipe, manyLimit, calls, journal)...)
-	for _, times := range calls {
-		s.report.Doubled += len(times) - 1
+	found(compareCalls(outside.calls, journal)...)
+	found(compareLimits(manyRecipe, manyLimit, outside.calls, journal)...)
+	found(compareIDs(outside.ids)...)
+	found(compareReach(outside, journal)...)
+	for key, times := range outside.calls {
+		by := string(outside.ways[key])
+		s.report.Calls[by] += len(times)
+		s.report.Repeated[by] += len(times) - 1
 	}
+	values, err := readStore(ctx, s.callers.js)
+	if err != nil {
+		return err
+	}
+	found(compareStore(values, journal)...)
 	conn, err := s.installation.Database(ctx)
 	if err != nil {
 		return err
@@ -324,6 +358,11 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 	for _, difference := range differences {
 		found(Violation{Err: difference})
 	}
+	notes, err := readNotes(ctx, conn)
+	if err != nil {
+		return err
+	}
+	found(compareNotes(notes, journal)...)
 	if output, err := s.installation.Reconcile(ctx); err != nil {
 		found(Violation{Err: fmt.Errorf("reconcile: %w: %s", err, output)})
 	}
@@ -339,7 +378,9 @@ func (r *Report) Print(out io.Writer) {
 	fmt.Fprintf(out, "  orders       %d (asked again %d times)\n", r.Orders, r.Retried)
 	fmt.Fprintf(out, "  executions   %d: %s\n", r.Executions, counts(r.Statuses))
 	fmt.Fprintf(out, "  parked       %d, cancelled %d, children %d\n", r.Parked, r.Cancelled, r.Children)
-	fmt.Fprintf(out, "  taken over   %d, calls repeated %d\n", r.TakenOver, r.Doubled)
+	fmt.Fprintf(out, "  taken over   %d\n", r.TakenOver)
+	fmt.Fprintf(out, "  calls        %s\n", counts(r.Calls))
+	fmt.Fprintf(out, "  repeated     %s\n", counts(r.Repeated))
 	if len(r.Violations) == 0 {
 		fmt.Fprintln(out, "  nothing lost, nothing twice: journal, ledger, balances, projection, audit log and callers agree")
 		return

@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 
 	"github.com/galley-engine/galley/schemas/credit"
@@ -173,8 +174,71 @@ spec:
     - {id: last, uses: action.http, price: "0.16", with: {method: POST, url: "URL/call/last"}}
 `
 
+// The recipe that reaches for everything else: what it leaves and what it pays is checked.
+const (
+	reachRecipe = agentID + "/reach/1"
+	reachNote   = "note.reached"
+)
+
+// The prices of what is measured in reach, in micro-credits: for a token read, a token written and a unit, and the most for each step.
+const (
+	perInput  = 10
+	perOutput = 20
+	perUnit   = 3000
+	maxAsk    = 50_000
+	maxWork   = 90_000
+)
+
+// reach asks a model, then sends a mail and has a worker work at the same time, keeps a value that must not be there, writes a note and
+// tells a webhook. However often its calls are cut off, it succeeds.
+const reach = `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: crash-test, id: reach}
+spec:
+  timeout: 10m
+  input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
+  defaults: {timeout: 60s, retry: {max_attempts: 20, initial: 100ms, max: 4s, multiplier: 2, jitter: true}}
+  steps:
+    - id: ask
+      uses: ai.chat
+      with: {provider: compatible, model: counter, base_url: "URL/v1", prompt: "What of ${input.marker}?", max_output_tokens: 64}
+      price: {per_1k_input_tokens: "0.01", per_1k_output_tokens: "0.02", max: "0.05"}
+    - parallel:
+        - id: mail
+          uses: correspondence.email
+          with:
+            from: galley@crash.example
+            to: [ada@crash.example, bob@crash.example]
+            subject: "${execution.id}/mail"
+            text: "${input.marker}: ${steps.ask.output.text}"
+            server: {host: "MAILHOST", port: MAILPORT, tls: none}
+          price: "0.01"
+        - id: work
+          uses: worker.count
+          with: {url: "URL/worked/work"}
+          price: {per_unit: "0.003", max: "0.09"}
+    - {id: keep, uses: store.set, price: "0.02", with: {key: "crash.${execution.id}", value: "${input.marker}", if_revision: 0}}
+    - id: note
+      uses: audit.note
+      with: {action: reached, resource_type: marker, resource_id: "${input.marker}", message: "Reached ${steps.work.output.call}"}
+    - id: tell
+      uses: correspondence.webhook
+      with: {url: "URL/hook/tell", payload: {marker: "${input.marker}"}, type: marker.reached, secret: "${secrets.webhook_key}"}
+      price: "0.01"
+    - {id: end, uses: state.merge, with: {marker: "${input.marker}"}}
+  result: {marker: "${state.marker}", revision: "${steps.keep.output.revision}"}
+`
+
+const webhookKey = "whsec_Z2FsbGV5IGNyYXNoIHRlc3Qgc2VjcmV0IQ=="
+
 // furnish makes the customers and their recipes.
 func (s *scene) furnish(ctx context.Context) error {
+	mailHost, mailPort, err := net.SplitHostPort(s.outside.mail.address)
+	if err != nil {
+		return fmt.Errorf("read the address of the mail server: %w", err)
+	}
+	addresses := strings.NewReplacer("URL", s.outside.url, "MAILHOST", mailHost, "MAILPORT", mailPort)
 	s.callers = &callers{clients: map[string]*harness.Client{}}
 	for n := range customers {
 		id, credits := fmt.Sprintf("customer_%d", n), plenty
@@ -188,8 +252,11 @@ func (s *scene) furnish(ctx context.Context) error {
 		if err := client.Agent(ctx, agentID); err != nil {
 			return err
 		}
-		for _, document := range []string{threeCalls, shaky, pure, many, patient, signalled, child, parent} {
-			if err := client.Publish(ctx, strings.ReplaceAll(document, "URL", s.outside.url)); err != nil {
+		if err := client.PutSecret(ctx, "webhook_key", webhookKey); err != nil {
+			return err
+		}
+		for _, document := range []string{threeCalls, shaky, pure, many, patient, signalled, child, parent, reach} {
+			if err := client.Publish(ctx, addresses.Replace(document)); err != nil {
 				return err
 			}
 		}

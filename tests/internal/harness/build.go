@@ -20,17 +20,19 @@ const (
 	Audit    = "audit"
 	NATS     = "nats"
 	Postgres = "postgres"
+	// Worker is an instance of worker.count, which only those installations have that add it.
+	Worker = "worker"
 )
 
 // Services lists the four services.
 func Services() []string { return []string{Ingest, Billing, Executor, Audit} }
 
-// Needs lists the programs that a mode runs.
+// Needs lists the programs that an installation of a mode may run.
 func Needs(mode Mode) []string {
 	if mode == Single {
-		return []string{Galley}
+		return []string{Galley, Worker}
 	}
-	return append(Services(), NATS)
+	return append(Services(), NATS, Worker)
 }
 
 // Binaries is a temporary directory with freshly built programs.
@@ -57,7 +59,7 @@ func Build(ctx context.Context, names ...string) (_ *Binaries, err error) {
 			err = errors.Join(err, b.Remove())
 		}
 	}()
-	sources := map[string][2]string{Galley: {"cmd/galley", "."}, NATS: {"tests", "./cmd/natsd"}}
+	sources := map[string][2]string{Galley: {"cmd/galley", "."}, NATS: {"tests", "./cmd/natsd"}, Worker: {"tests", "./cmd/worker"}}
 	for _, service := range Services() {
 		sources[service] = [2]string{"services/" + service, "./cmd/" + service}
 	}

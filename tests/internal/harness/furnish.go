@@ -68,6 +68,11 @@ func (c *Client) Publish(ctx context.Context, document string) error {
 	return c.expect(ctx, http.StatusCreated, nil, http.MethodPost, "/recipes", []byte(document), "Content-Type", "application/yaml")
 }
 
+// PutSecret keeps a secret of the client's customer.
+func (c *Client) PutSecret(ctx context.Context, name, value string) error {
+	return c.expect(ctx, http.StatusNoContent, nil, http.MethodPut, "/secrets/"+name, map[string]string{"value": value})
+}
+
 // Reconcile runs the command that compares every balance with its ledger. The error is not nil when it finds a difference.
 func (i *Installation) Reconcile(ctx context.Context) ([]byte, error) {
 	url, err := i.DatabaseURL()
