@@ -389,9 +389,26 @@ type Metadata struct {
 	DurationMS         int64         `json:"duration_ms"`
 	RecordsProcessed   int           `json:"records_processed"`
 	CreditsConsumed    credit.Micro  `json:"credits_consumed"`
+	Receipt
 	ComponentsExecuted int           `json:"components_executed"`
 	Timestamp          time.Time     `json:"timestamp"`
 	Steps              []StepSummary `json:"steps"`
+}
+
+// Receipt is how CreditsConsumed came about. What is consumed is Debited less Refunded.
+type Receipt struct {
+	// Quoted is the most that the execution could cost.
+	Quoted credit.Micro `json:"quoted_credits"`
+	// Debited is what was taken before it ran: what was quoted, or 0 when it ended before that.
+	Debited credit.Micro `json:"debited_credits"`
+	// Refunded is what of the debit is given back.
+	Refunded credit.Micro `json:"refunded_credits"`
+}
+
+// Settle fills in what is charged for an execution that was quoted and debited: never more than the debit.
+func (m *Metadata) Settle(charged, quoted, debited credit.Micro) {
+	m.CreditsConsumed = min(charged, debited)
+	m.Receipt = Receipt{Quoted: quoted, Debited: debited, Refunded: debited - m.CreditsConsumed}
 }
 
 // Charged is the sum of what the steps are charged for.

@@ -36,6 +36,7 @@ func tell(r *Report) {
 			`"note":"a \"quoted\" <b>, {[:]} and a \\","none":[],"nothing":{},"deep":{"a":[[1,2],{"b":[]}]}}`),
 		Metadata: event.Metadata{
 			DurationMS: 2500, RecordsProcessed: 10, CreditsConsumed: 80_000, ComponentsExecuted: 2, Timestamp: at(9),
+			Receipt: event.Receipt{Quoted: 100_000, Debited: 100_000, Refunded: 20_000},
 			Steps: []event.StepSummary{
 				{ID: "find", Status: event.StepSuccess, Attempts: 1, DurationMS: 120, Credits: 80_000},
 				{ID: "mail", Status: event.StepFailed, Attempts: 5, DurationMS: 2380},

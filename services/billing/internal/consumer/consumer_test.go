@@ -74,6 +74,7 @@ func TestRefuses(t *testing.T) {
 		Status: event.StatusFailed, Data: json.RawMessage("null"),
 		Metadata: event.Metadata{
 			DurationMS: response.Metadata.DurationMS, Timestamp: response.Metadata.Timestamp, Steps: []event.StepSummary{},
+			Receipt: event.Receipt{Quoted: 30_000},
 		},
 		Errors: []problem.Error{{
 			Code: problem.InsufficientCredits, Message: "the execution may cost up to 0.03 credits, the balance is 0.02",

@@ -73,7 +73,9 @@ func (m *message) refused(charge *ledger.Charge, now time.Time) (*journal.Entry,
 		CustomerID:    m.record.Execution.Customer,
 		Status:        event.StatusFailed,
 		Data:          json.RawMessage("null"),
-		Metadata:      event.Metadata{DurationMS: waited, Timestamp: now, Steps: []event.StepSummary{}},
+		Metadata: event.Metadata{
+			DurationMS: waited, Receipt: event.Receipt{Quoted: m.instruction.Amount}, Timestamp: now, Steps: []event.StepSummary{},
+		},
 		Errors: []problem.Error{{
 			Code: problem.InsufficientCredits,
 			Message: fmt.Sprintf("the execution may cost up to %s credits, the balance is %s",

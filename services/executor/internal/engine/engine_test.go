@@ -279,6 +279,7 @@ func TestOutcomes(t *testing.T) {
 				sum += step.Credits
 			}
 			assert.Equal(t, response.Metadata.CreditsConsumed, sum, "the steps' credits add up")
+			assert.Equal(t, sum, response.Metadata.Debited-response.Metadata.Refunded, "so does the receipt")
 			require.Len(t, response.Errors, len(test.errors))
 			for i, want := range test.errors {
 				if want.Message == "" {
@@ -313,6 +314,7 @@ func TestChargeIsNeverAboveTheDebit(t *testing.T) {
 	completion, err := e.Run(t.Context(), x, e.Begin(x), &notes{})
 	require.NoError(t, err)
 	assert.Equal(t, credit.One, completion.Response.Metadata.CreditsConsumed)
+	assert.Equal(t, event.Receipt{Quoted: x.Request.Quoted, Debited: credit.One}, completion.Response.Metadata.Receipt)
 }
 
 func TestRetry(t *testing.T) {

@@ -71,11 +71,17 @@ func TestCancelWhereverItIs(t *testing.T) {
 			if test.ms >= 0 {
 				require.Equal(t, test.ms, response.Metadata.DurationMS)
 			}
+			receipt := event.Receipt{Quoted: 900_000}
+			if test.kinds != nil {
+				receipt.Debited, receipt.Refunded = 900_000, 900_000
+			}
 			want := event.Response{
 				RecipeID: "soup", AgentID: "cook", RecipeVersion: 1, ExecutionID: s.execution.ID, CustomerID: "alice", Status: event.StatusFailed,
-				Data:     json.RawMessage("null"),
-				Metadata: event.Metadata{DurationMS: response.Metadata.DurationMS, Timestamp: f.clock.Now(), Steps: test.steps, ComponentsExecuted: len(test.steps)},
-				Errors:   []problem.Error{{Code: problem.Cancelled, Message: "the execution was cancelled: the pot is gone"}},
+				Data: json.RawMessage("null"),
+				Metadata: event.Metadata{
+					DurationMS: response.Metadata.DurationMS, Receipt: receipt, Timestamp: f.clock.Now(), Steps: test.steps, ComponentsExecuted: len(test.steps),
+				},
+				Errors: []problem.Error{{Code: problem.Cancelled, Message: "the execution was cancelled: the pot is gone"}},
 			}
 			require.Equal(t, want, response)
 

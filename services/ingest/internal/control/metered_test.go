@@ -67,6 +67,10 @@ func TestSuccessorDoesNotPayAgainForWhatWasMeasured(t *testing.T) {
 			require.Equal(t, test.kept, written(command.Origin.Steps))
 			for _, kept := range command.Origin.Steps {
 				require.Equal(t, slices.Contains(test.metered, kept.ID), kept.Metered)
+				require.Nil(t, kept.Usage, "it is counted where the work was done")
+				for _, item := range kept.Items {
+					require.Nil(t, item.Usage)
+				}
 			}
 		})
 	}

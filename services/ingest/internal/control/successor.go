@@ -233,9 +233,15 @@ func (k *keeping) keep(from *progress) []event.StepOutcome {
 				Items: outcome.Items,
 			}
 		}
-		if from.charged || outcome.Metered {
-			outcome.Credits, outcome.Items = 0, slices.Clone(outcome.Items)
-			for i := range outcome.Items {
+		paid := from.charged || outcome.Metered
+		// What was counted is in the response of the execution that did the work.
+		outcome.Usage, outcome.Items = nil, slices.Clone(outcome.Items)
+		if paid {
+			outcome.Credits = 0
+		}
+		for i := range outcome.Items {
+			outcome.Items[i].Usage = nil
+			if paid {
 				outcome.Items[i].Credits = 0
 			}
 		}

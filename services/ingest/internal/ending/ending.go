@@ -57,7 +57,11 @@ func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor
 	if err != nil {
 		return nil, err
 	}
-	response.Metadata.CreditsConsumed = min(response.Metadata.GiveBack(), credit.Micro(quoted))
+	debited := quoted
+	if last.Kind == event.Accepted {
+		debited = 0 // if billing is taking it at this moment, it gives all of it back
+	}
+	response.Metadata.Settle(response.Metadata.GiveBack(), credit.Micro(quoted), credit.Micro(debited))
 	data, err := json.Marshal(response)
 	if err != nil {
 		return nil, fmt.Errorf("encode response: %w", err)

@@ -66,6 +66,7 @@ func TestWhatWasMeasuredIsCharged(t *testing.T) {
 	made, response := end(t, "900", event.Step, progress())
 	assert.EqualValues(t, 9, made.Expect)
 	assert.EqualValues(t, 41, response.Metadata.CreditsConsumed)
+	assert.Equal(t, event.Receipt{Quoted: 900, Debited: 900, Refunded: 859}, response.Metadata.Receipt)
 	assert.Equal(t, []event.StepSummary{
 		{ID: "fixed", Status: event.StepSuccess, Attempts: 1},
 		{ID: "measured", Status: event.StepSuccess, Attempts: 2, Credits: 30, Usage: units(3), Metered: true},
@@ -85,8 +86,11 @@ func TestNeverMoreThanWasQuoted(t *testing.T) {
 
 func TestNothingIsChargedBeforeACheckpoint(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []event.Kind{event.Accepted, event.Funded} {
+	for kind, receipt := range map[event.Kind]event.Receipt{
+		event.Accepted: {Quoted: 900}, event.Funded: {Quoted: 900, Debited: 900, Refunded: 900},
+	} {
 		_, response := end(t, "900", kind, "x")
+		assert.Equal(t, receipt, response.Metadata.Receipt, kind)
 		assert.Zero(t, response.Metadata.CreditsConsumed)
 		assert.Empty(t, response.Metadata.Steps)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -68,6 +69,19 @@ func (e *Execution) progress(last *journal.Record) error {
 	return nil
 }
 
+// price tells what an execution that has not ended may cost, and whether that is debited.
+func (e *Execution) price(accepted, last *journal.Record) error {
+	quoted, err := accepted.Credits()
+	if err != nil {
+		return err
+	}
+	e.Receipt.Quoted = credit.Micro(quoted)
+	if last.Kind != event.Accepted {
+		e.Receipt.Debited = e.Receipt.Quoted
+	}
+	return nil
+}
+
 // Body encodes a Standing. The response of an execution that has ended is passed on as it stands in the journal, its links behind it.
 func (e *Execution) Body() ([]byte, error) {
 	links, err := json.Marshal(e.Links)
@@ -79,7 +93,10 @@ func (e *Execution) Body() ([]byte, error) {
 		response, err = json.Marshal(event.Response{
 			RecipeID: e.RecipeID, AgentID: e.AgentID, RecipeVersion: e.RecipeVersion, ExecutionID: e.ExecutionID,
 			CustomerID: e.CustomerID, Status: e.Status, Data: json.RawMessage("null"),
-			Metadata: event.Metadata{Timestamp: e.AcceptedAt, Steps: append([]event.StepSummary{}, e.Steps...)}, Errors: []problem.Error{},
+			Metadata: event.Metadata{
+				Receipt: e.Receipt, Timestamp: e.AcceptedAt, Steps: append([]event.StepSummary{}, e.Steps...),
+			},
+			Errors: []problem.Error{},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("encode response: %w", err)

@@ -38,6 +38,8 @@ type Execution struct {
 	Links Links `json:"-"`
 	// Steps is what is done of an execution that has not ended. It is empty in lists.
 	Steps []event.StepSummary `json:"-"`
+	// Receipt is what is quoted and debited for an execution that has not ended. It is empty in lists.
+	Receipt event.Receipt `json:"-"`
 }
 
 // Reader reads executions for the API.
@@ -139,6 +141,9 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 			return Execution{}, err
 		}
 		fresh.Links = links
+		if err := fresh.price(&accepted, last); err != nil {
+			return Execution{}, err
+		}
 	}
 	if !fresh.Status.Terminal() && last.Kind != event.Accepted {
 		fresh.Status = event.StatusRunning
