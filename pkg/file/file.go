@@ -52,37 +52,11 @@ func NewStore(js jetstream.JetStream) *Store {
 	return &Store{js: js}
 }
 
-// header of an object's metadata that holds the name for people; the object's own name is the key.
+// fields of an object's metadata; the object's own name is the key.
 const (
 	metaName = "galley-name"
 	metaType = "content-type"
 )
-
-// Put stores content under the reference's id, of 1 to 200 bytes, in the place of what was there, and gives the reference with its size.
-// Whoever is reading the earlier content fails. The error is ErrTooLarge, that of the reader, that of ctx, or one of NATS; nothing is kept
-// then, and the earlier content stays.
-func (s *Store) Put(ctx context.Context, customer string, ref Ref, content io.Reader) (Ref, error) {
-	if ref.ID == "" || len(ref.ID) > maxID {
-		return Ref{}, fmt.Errorf("store a file of %s: an id has 1 to %d bytes", customer, maxID)
-	}
-	bucket, err := s.js.ObjectStore(ctx, subject.BucketFiles)
-	if err != nil {
-		return Ref{}, fmt.Errorf("open the files: %w", err)
-	}
-	limited := &limit{reader: content, left: MaxBytes, interrupted: ctx.Err}
-	// What was stored of content that breaks off is removed, which takes a context that has not ended.
-	info, err := bucket.Put(context.WithoutCancel(ctx), jetstream.ObjectMeta{
-		Name: key(customer, ref.ID), Metadata: map[string]string{metaName: ref.Name, metaType: ref.ContentType},
-	}, limited)
-	if limited.err != nil {
-		return Ref{}, limited.err
-	}
-	if err != nil {
-		return Ref{}, fmt.Errorf("store file %s of %s: %w", ref.ID, customer, err)
-	}
-	ref.Size = int64(info.Size) //nolint:gosec // at most MaxBytes
-	return ref, nil
-}
 
 // Open gives the content of a file, which the caller closes, and its reference. Reading fails when ctx ends, or after a few seconds where ctx
 // has no deadline. The error is ErrNotFound or one of NATS.
@@ -114,32 +88,4 @@ func (s *Store) Open(ctx context.Context, customer, id string) (io.ReadCloser, R
 // key keeps customers apart: an id never reaches into another one's files, whatever it holds, for no customer's id has a slash.
 func key(customer, id string) string {
 	return customer + "/" + id
-}
-
-// limit is a reader that fails when there is too much to read, or when whoever stores the content gives up.
-type limit struct {
-	reader io.Reader
-	left   int64
-	// interrupted is not nil when it is time to give up.
-	interrupted func() error
-	// err is what the reader failed with; io.EOF does not count.
-	err error
-}
-
-// Read implements io.Reader. It fills p while it can, because each Read becomes a message.
-func (l *limit) Read(p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		if err = l.interrupted(); err == nil {
-			var read int
-			read, err = l.reader.Read(p[n:])
-			n += read
-		}
-	}
-	if l.left -= int64(n); l.left < 0 {
-		n, err = 0, ErrTooLarge
-	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		l.err = err
-	}
-	return n, err
 }

@@ -137,7 +137,7 @@ func (a *API) uploadFile(ctx context.Context, caller *caller, input *uploadInput
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
-	body := &bodyReader{stream: input.fiber.Request().BodyStream()}
+	body := newBodyReader(input.fiber)
 	stored, err := a.files.Put(ctx, customer, ref, body)
 	switch {
 	case errors.Is(err, file.ErrTooLarge):
@@ -150,10 +150,25 @@ func (a *API) uploadFile(ctx context.Context, caller *caller, input *uploadInput
 	return &uploadOutput{Location: filesPath + "/" + stored.ID, Body: File(stored)}, nil
 }
 
-// bodyReader is the body of a request, which may have none, and remembers what it failed with.
+// bodyReader is the body of a request, which may have none, and remembers what it failed with. A connection that is closed in the middle
+// of a body is not its end; Fiber's stream does not tell the two apart.
 type bodyReader struct {
 	stream io.Reader
+	// length is what the request says, negative for one that comes in chunks.
+	length, read int
+	// broken tells whether the other side has closed the connection, and the stream has noticed. The last chunk is known without that.
+	broken func() bool
 	err    error
+}
+
+func newBodyReader(c *fiber.Ctx) *bodyReader {
+	reader := &bodyReader{
+		stream: c.Request().BodyStream(), length: c.Request().Header.ContentLength(), broken: func() bool { return false },
+	}
+	if conn, ok := c.Context().Conn().(*lingering); ok {
+		reader.broken = conn.ended.Load
+	}
+	return reader
 }
 
 // Read implements io.Reader.
@@ -162,9 +177,13 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := b.stream.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = err
+	if b.read += n; errors.Is(err, io.EOF) {
+		if b.length >= 0 && b.read >= b.length || b.length < 0 && !b.broken() {
+			return n, io.EOF
+		}
+		err = io.ErrUnexpectedEOF
 	}
+	b.err = err
 	return n, err
 }
 
@@ -270,12 +289,11 @@ func isUpload(c *fiber.Ctx) bool {
 // takeBody reads the body of any other request, up to the limit. Fiber gives bodies as they come, because it can only do that for all
 // requests or for none.
 func takeBody(c *fiber.Ctx) error {
-	request := c.Request()
-	stream := request.BodyStream()
-	if stream == nil {
+	stream := newBodyReader(c)
+	switch {
+	case stream.stream == nil:
 		return nil
-	}
-	if request.Header.ContentLength() > maxBody {
+	case stream.length > maxBody:
 		return fiber.ErrRequestEntityTooLarge
 	}
 	body, err := io.ReadAll(io.LimitReader(stream, maxBody+1))
@@ -285,7 +303,7 @@ func takeBody(c *fiber.Ctx) error {
 	case len(body) > maxBody:
 		return fiber.ErrRequestEntityTooLarge
 	}
-	request.SetBodyStream(bytes.NewReader(body), len(body))
+	c.Request().SetBodyStream(bytes.NewReader(body), len(body))
 	return nil
 }
 

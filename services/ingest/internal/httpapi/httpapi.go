@@ -18,6 +18,7 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/file"
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
@@ -84,6 +85,8 @@ type API struct {
 	watch        *watch.Watch
 	deadLetters  *deadletter.Desk
 	bus          *bus.Bus
+	files        *file.Store
+	transfers    *transfers
 	checks       []health.Check
 	operatorHash [sha256.Size]byte
 	// watches holds a place for each watch.
@@ -99,6 +102,7 @@ func New(deps Deps) *API {
 	return &API{
 		executor: deps.Executor, executions: deps.Executions, control: deps.Control, catalogue: deps.Catalogue,
 		schedules: deps.Schedules, watch: deps.Watch, deadLetters: deps.DeadLetters, bus: deps.Bus, checks: deps.Checks,
+		files: file.NewStore(deps.Bus.JS), transfers: newTransfers(),
 		watches:      make(chan struct{}, maxWatches),
 		operatorHash: sha256.Sum256([]byte(deps.OperatorKey)), clock: deps.Clock, log: deps.Log,
 		failures: deps.Log.Sample(&zerolog.BurstSampler{Burst: maxLogged, Period: time.Second}),

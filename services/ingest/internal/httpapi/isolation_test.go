@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/galley-engine/galley/pkg/file"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
@@ -69,6 +70,8 @@ func routes() map[string]route {
 		"redrive-dead-letter":   {method: "POST", path: "/api/v1/dead-letters/2/redrive", operator: true},
 		"discard-dead-letter":   {method: "DELETE", path: "/api/v1/dead-letters/3", operator: true},
 		"list-stuck-executions": {method: "GET", path: "/api/v1/executions/stuck", operator: true},
+		"upload-file":           {method: "POST", path: "/api/v1/files?customer_id=%s", body: `{"a":1}`},
+		"download-file":         {method: "GET", path: "/api/v1/files/report?customer_id=%s"},
 		"set-limits":            {method: "PUT", path: "/api/v1/customers/%s/limits", body: `{"max_concurrency":5}`, operator: true},
 		"get-subscription":      {method: "GET", path: "/api/v1/customers/%s/subscription"},
 		"set-subscription":      {method: "PUT", path: "/api/v1/customers/%s/subscription", body: `{"plan":"pro"}`, operator: true},
@@ -156,6 +159,8 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 		s.ran(t, customer, goingID, event.Request{}, nil, "")
 		s.ran(t, customer, failedID, event.Request{}, nil, event.StatusFailed)
 		s.ran(t, customer, askingID, event.Request{}, nil, "")
+		_, err := file.NewStore(s.bus.JS).Put(t.Context(), customer, file.Ref{ID: "report", ContentType: "text/plain"}, strings.NewReader("of "+customer))
+		require.NoError(t, err)
 	}
 	s.deadLetters(t, 3)
 	for name, r := range routes() {

@@ -29,6 +29,17 @@ func (l lingeringListener) Accept() (net.Conn, error) {
 type lingering struct {
 	*net.TCPConn
 	linger atomic.Bool
+	// ended tells that nothing more will come from the client.
+	ended atomic.Bool
+}
+
+// Read implements net.Conn.
+func (l *lingering) Read(p []byte) (int, error) {
+	n, err := l.TCPConn.Read(p)
+	if err != nil {
+		l.ended.Store(true)
+	}
+	return n, err
 }
 
 // Close implements net.Conn.
