@@ -19,6 +19,7 @@ const (
 	DefaultJournalRetention = 72 * time.Hour
 
 	activityRetention   = 30 * 24 * time.Hour
+	billingRetention    = 30 * 24 * time.Hour
 	deadLetterRetention = 90 * 24 * time.Hour
 	dedupeWindow        = 2 * time.Minute
 	storeMarkerTTL      = time.Minute
@@ -67,7 +68,11 @@ func (b *Bus) Provision(ctx context.Context) error {
 			return fmt.Errorf("provision bucket %s: %w", bucket.Bucket, err)
 		}
 	}
-	return b.provisionFiles(ctx)
+	if err := b.provisionFiles(ctx); err != nil {
+		return err
+	}
+	b.provisioned.Store(true)
+	return nil
 }
 
 func (b *Bus) provisionFiles(ctx context.Context) error {
@@ -125,6 +130,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 		runs,
 		file(subject.StreamActivity, "What people and services did", jetstream.LimitsPolicy, activityRetention,
 			subject.AllActivity, subject.AllRejected),
+		file(subject.StreamBilling, "What customers are told of their balances", jetstream.LimitsPolicy, billingRetention, subject.AllBilling),
 		file(subject.StreamDeadLetters, "Messages that cannot be processed", jetstream.LimitsPolicy, deadLetterRetention,
 			subject.AllDeadLetters),
 		file(subject.StreamRedrives, "Dead letters to be processed again", jetstream.WorkQueuePolicy, 0, subject.AllRedrives),

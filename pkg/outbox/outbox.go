@@ -47,29 +47,62 @@ func New(pool *pgxpool.Pool, js jetstream.JetStream, schema string, log zerolog.
 	}
 }
 
+// Event is what can be stored. Data is encoded as JSON.
+type Event struct {
+	Subject string
+	Type    string
+	Time    time.Time
+	// Actor and Trace, a W3C traceparent, may be empty.
+	Actor string
+	Trace string
+	Data  any
+}
+
 // Activity stores an activity of the customer in the transaction. trace is a W3C traceparent, or "".
 func (o *Outbox) Activity(ctx context.Context, tx pgx.Tx, activity event.Activity, trace string) error {
+	batch := &pgx.Batch{}
+	if err := o.Queue(batch, ofActivity(&activity, trace)); err != nil {
+		return err
+	}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("store activity: %w", err)
+	}
+	return nil
+}
+
+// QueueActivity stores an activity of the customer together with the other statements of the batch.
+func (o *Outbox) QueueActivity(batch *pgx.Batch, activity event.Activity) error {
+	return o.Queue(batch, ofActivity(&activity, ""))
+}
+
+func ofActivity(activity *event.Activity, trace string) Event {
+	return Event{
+		Subject: subject.Activity(activity.CustomerID, activity.ActionType), Type: event.TypeActivity, Time: activity.OccurredAt,
+		Actor: activity.Actor.String(), Trace: trace, Data: activity,
+	}
+}
+
+// Queue stores an event together with the other statements of the batch, which must be one transaction.
+func (o *Outbox) Queue(batch *pgx.Batch, stored Event) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("make event id: %w", err)
 	}
-	data, err := json.Marshal(activity)
+	data, err := json.Marshal(stored.Data)
 	if err != nil {
-		return fmt.Errorf("encode activity: %w", err)
+		return fmt.Errorf("encode event: %w", err)
 	}
 	header := map[string]string{
-		event.HeaderSpecVersion: "1.0", event.HeaderID: id.String(), event.HeaderType: event.TypeActivity,
-		event.HeaderSource: o.source, event.HeaderTime: activity.OccurredAt.UTC().Format(time.RFC3339Nano),
-		event.HeaderActor: activity.Actor.String(),
+		event.HeaderSpecVersion: "1.0", event.HeaderID: id.String(), event.HeaderType: stored.Type,
+		event.HeaderSource: o.source, event.HeaderTime: stored.Time.UTC().Format(time.RFC3339Nano),
 	}
-	if trace != "" {
-		header[event.HeaderTraceParent] = trace
+	if stored.Actor != "" {
+		header[event.HeaderActor] = stored.Actor
 	}
-	name := subject.Activity(activity.CustomerID, activity.ActionType)
-	_, err = tx.Exec(ctx, `INSERT INTO `+o.table+` (subject, header, data) VALUES ($1, $2, $3)`, name, header, data)
-	if err != nil {
-		return fmt.Errorf("store activity: %w", err)
+	if stored.Trace != "" {
+		header[event.HeaderTraceParent] = stored.Trace
 	}
+	batch.Queue(`INSERT INTO `+o.table+` (subject, header, data) VALUES ($1, $2, $3)`, stored.Subject, header, data)
 	return nil
 }
 

@@ -28,12 +28,28 @@ const (
 	Balance = "balance"
 	// Grant (billing): GrantRequest to GrantReply. Idempotent by ID.
 	Grant = "grant"
+	// Overdraft (billing): OverdraftRequest to BalanceReply. Idempotent: it says what is to be.
+	Overdraft = "overdraft"
+	// LowBalance (billing): LowBalanceRequest to BalanceReply. Idempotent: it says what is to be.
+	LowBalance = "low_balance"
 	// Transactions (billing): TransactionsRequest to TransactionsReply.
 	Transactions = "transactions"
+	// Statement (billing): StatementRequest to StatementReply.
+	Statement = "statement"
 	// Subscription (billing): SubscriptionRequest to SubscriptionReply.
 	Subscription = "subscription"
 	// Subscribe (billing): SubscribeRequest to SubscriptionReply. Idempotent: it says what is to be.
 	Subscribe = "subscribe"
+	// CancelSubscription (billing): CancelSubscriptionRequest to SubscriptionReply. Idempotent: it says what is to be.
+	CancelSubscription = "cancel_subscription"
+	// PublishPlan (billing): PublishPlanRequest to PublishPlanReply. Idempotent by content.
+	PublishPlan = "publish_plan"
+	// Plans (billing): PlansRequest to PlansReply.
+	Plans = "plans"
+	// OnePlan (billing): PlanRequest to Plan.
+	OnePlan = "plan"
+	// RetirePlan (billing): RetirePlanRequest to Plan. Idempotent.
+	RetirePlan = "retire_plan"
 	// AuditEvents (audit): AuditEventsRequest to AuditEventsReply.
 	AuditEvents = "events"
 )
@@ -67,11 +83,49 @@ type BalanceRequest struct {
 	CustomerID string `json:"customer_id"`
 }
 
-// BalanceReply is a customer's balance. Debits are posted before the work, so what is posted is what is available.
+// BalanceReply is a customer's balance: credits that were granted and neither burnt nor expired, less what is used of the overdraft.
 type BalanceReply struct {
+	CustomerID string `json:"customer_id"`
+	// Posted is the sum of the ledger.
+	Posted credit.Micro `json:"posted"`
+	// Available is what a debit may take: Posted and the overdraft, without what is over but was not taken back yet.
+	Available credit.Micro `json:"available"`
+	// Overdraft is how far debits may bring the balance below 0.
+	Overdraft credit.Micro `json:"overdraft"`
+	// LowBalance is the balance below which the customer is told; absent for none.
+	LowBalance *credit.Micro `json:"low_balance,omitempty"`
+	// Grants are those of which something is left, at most MaxLots, in the order in which they are burnt.
+	Grants []Lot `json:"grants"`
+}
+
+// MaxLots is how many grants a BalanceReply lists.
+const MaxLots = 200
+
+// Lot is a grant of which something is left.
+type Lot struct {
+	ID       string    `json:"grant_id"`
+	Kind     GrantKind `json:"kind"`
+	Priority int       `json:"priority"`
+	// Amount is what was granted, Remaining what is left.
+	Amount    credit.Micro `json:"amount"`
+	Remaining credit.Micro `json:"remaining"`
+	// ExpiresAt is absent for never.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+}
+
+// OverdraftRequest says how far debits may bring a customer's balance below 0 from now on.
+type OverdraftRequest struct {
 	CustomerID string       `json:"customer_id"`
-	Posted     credit.Micro `json:"posted"`
-	Available  credit.Micro `json:"available"`
+	Limit      credit.Micro `json:"limit"`
+	Actor      event.Actor  `json:"actor"`
+}
+
+// LowBalanceRequest says below which balance a customer is told, from now on.
+type LowBalanceRequest struct {
+	CustomerID string `json:"customer_id"`
+	// Threshold is absent for never.
+	Threshold *credit.Micro `json:"threshold,omitempty"`
+	Actor     event.Actor   `json:"actor"`
 }
 
 // GrantKind is what a grant is given for.
@@ -155,44 +209,6 @@ type Transaction struct {
 	ExecutionID  string       `json:"execution_id,omitempty"`
 	Reason       string       `json:"reason,omitempty"`
 	CreatedAt    time.Time    `json:"created_at"`
-}
-
-// SubscriptionStatus is how a customer's subscription stands.
-type SubscriptionStatus string
-
-const (
-	// SubscriptionNone: the customer has never had a subscription.
-	SubscriptionNone SubscriptionStatus = "none"
-	// SubscriptionActive: the customer has what the plan and the features say.
-	SubscriptionActive SubscriptionStatus = "active"
-	// SubscriptionCancelled: the customer has it no longer.
-	SubscriptionCancelled SubscriptionStatus = "cancelled"
-)
-
-// SubscriptionRequest asks for a customer's subscription.
-type SubscriptionRequest struct {
-	CustomerID string `json:"customer_id"`
-}
-
-// SubscriptionReply is a customer's subscription, with the balance of the same moment.
-type SubscriptionReply struct {
-	CustomerID string `json:"customer_id"`
-	// Plan is empty when there is no subscription.
-	Plan     string             `json:"plan"`
-	Status   SubscriptionStatus `json:"status"`
-	Features []string           `json:"features"`
-	Balance  credit.Micro       `json:"balance"`
-	// UpdatedAt is when the subscription was last changed, absent when there is none.
-	UpdatedAt *time.Time `json:"updated_at,omitempty"`
-}
-
-// SubscribeRequest says what a customer's subscription is from now on. Status is active or cancelled.
-type SubscribeRequest struct {
-	CustomerID string             `json:"customer_id"`
-	Plan       string             `json:"plan"`
-	Status     SubscriptionStatus `json:"status"`
-	Features   []string           `json:"features"`
-	Actor      event.Actor        `json:"actor"`
 }
 
 // AuditEventsRequest asks for audit rows, newest first.

@@ -6,11 +6,14 @@
 //	galley.execution.<shard>.<customer>.<execution>.<event>         a milestone of one execution: accepted, funded, completed
 //	galley.execution.<shard>.<customer>.<execution>.<event>.<n>     what happens in between: started, step (stream EXECUTIONS)
 //	galley.activity.<customer>.<resource>.<verb>                    what people and services did (stream ACTIVITY)
+//	galley.billing.<customer>.<event>                               what a customer is told of the balance (stream BILLING)
 //	galley.signal.<customer>.<execution>.<name>                     an event that an execution waits for (stream SIGNALS)
 //	galley.delay.execution.<customer>.<execution>                   a wake-up call, to be made later (stream DELAYS)
 //	galley.due.execution.<customer>.<execution>                     the call, now (stream DELAYS)
 //	galley.delay.schedule.<customer>.<schedule>                     the next start of a schedule, later (stream DELAYS)
 //	galley.due.schedule.<customer>.<schedule>                       the start, now (stream DELAYS)
+//	galley.delay.billing.<customer>                                 the end of a subscription's period, later (stream DELAYS)
+//	galley.due.billing.<customer>                                   the end, now (stream DELAYS)
 //	galley.notify.<customer>.<execution>                            what a running execution should look at, in no stream
 //	galley.dead.<stream>                                            a message that cannot be processed (stream DEAD_LETTERS)
 //	galley.redrive.<stream>.<consumer>                              a dead letter that is to be processed again (stream REDRIVES)
@@ -35,6 +38,7 @@ const (
 	StreamSignals     = "SIGNALS"
 	StreamDelays      = "DELAYS"
 	StreamActivity    = "ACTIVITY"
+	StreamBilling     = "BILLING"
 	StreamDeadLetters = "DEAD_LETTERS"
 	StreamRedrives    = "REDRIVES"
 )
@@ -63,6 +67,7 @@ const (
 	AllRuns          = "galley.run.request.>"
 	AllRejected      = "galley.run.rejected.>"
 	AllActivity      = "galley.activity.>"
+	AllBilling       = "galley.billing.>"
 	AllDeadLetters   = "galley.dead.>"
 	AllRedrives      = "galley.redrive.>"
 	AllSignals       = "galley.signal.>"
@@ -70,6 +75,7 @@ const (
 	AllDue           = "galley.due.>"
 	AllDueExecutions = "galley.due.execution.>"
 	AllDueSchedules  = "galley.due.schedule.>"
+	AllDuePeriods    = "galley.due.billing.*"
 	AllNotices       = "galley.notify.>"
 )
 
@@ -179,6 +185,11 @@ func Activity(customer, action string) string {
 	return "galley.activity." + customer + "." + action
 }
 
+// Billing is where a customer is told of the balance: low_balance or exhausted.
+func Billing(customer, event string) string {
+	return "galley.billing." + customer + "." + event
+}
+
 // DeadLetter is where messages of a stream go that cannot be processed.
 func DeadLetter(stream string) string {
 	return "galley.dead." + stream
@@ -270,6 +281,25 @@ func ParseScheduleDue(subject string) (customer, schedule string, err error) {
 		return "", "", fmt.Errorf("subject %q: not galley.due.schedule.<customer>.<schedule>", subject)
 	}
 	return pair.Customer, pair.ID, nil
+}
+
+// PeriodDelay is where the end of the period of a customer's subscription waits for its time.
+func PeriodDelay(customer string) string {
+	return "galley.delay.billing." + customer
+}
+
+// PeriodDue is where the end of the period is due.
+func PeriodDue(customer string) string {
+	return "galley.due.billing." + customer
+}
+
+// ParsePeriodDue takes the subject of a period's end apart.
+func ParsePeriodDue(subject string) (customer string, err error) {
+	customer, found := strings.CutPrefix(subject, "galley.due.billing.")
+	if !found || !ValidID(customer) {
+		return "", fmt.Errorf("subject %q: not galley.due.billing.<customer>", subject)
+	}
+	return customer, nil
 }
 
 // ScheduleKey is the key of a schedule in the bucket schedules.

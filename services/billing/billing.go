@@ -19,6 +19,7 @@ import (
 	"github.com/galley-engine/galley/services/billing/internal/consumer"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
 	"github.com/galley-engine/galley/services/billing/internal/queryapi"
+	"github.com/galley-engine/galley/services/billing/internal/statement"
 	"github.com/galley-engine/galley/services/billing/internal/subscription"
 	"github.com/galley-engine/galley/services/billing/migrations"
 )
@@ -72,7 +73,11 @@ func (s *Service) Run(ctx context.Context) error {
 		Clock: s.deps.Clock, Logger: s.deps.Logger,
 	})
 	subscriptions := subscription.New(work, read, events, s.deps.Clock)
-	return lifecycle.Run(ctx, follower.Run, events.Run, queryapi.New(s.deps.Bus, money, ledger.NewReader(read), subscriptions).Run)
+	reader := ledger.NewReader(read, s.deps.Clock)
+	sweep := func(ctx context.Context) error {
+		return money.Sweep(ctx, func(err error) { s.deps.Logger.Warn().Err(err).Msg("grants that are over not expired, trying again") })
+	}
+	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, queryapi.New(s.deps.Bus, money, reader, subscriptions, statement.NewReader(read)).Run)
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.

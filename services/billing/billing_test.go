@@ -97,7 +97,7 @@ func TestQueries(t *testing.T) {
 
 	balance, refusal := ask[query.BalanceReply](t, client, query.Balance, query.BalanceRequest{CustomerID: "cust_1"})
 	require.Nil(t, refusal)
-	assert.Equal(t, query.BalanceReply{CustomerID: "cust_1"}, balance)
+	assert.Equal(t, query.BalanceReply{CustomerID: "cust_1", Grants: []query.Lot{}}, balance)
 
 	request := query.GrantRequest{
 		ID: "welcome", CustomerID: "cust_1", Amount: 5 * credit.One, Reason: "a start", Actor: event.Actor{Type: "operator", ID: "admin"},
@@ -125,7 +125,7 @@ func TestQueries(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 	assert.Equal(t, "operator:admin", activity.Actor.String())
 	assert.Equal(t, "welcome", activity.ResourceID)
-	assert.JSONEq(t, `{"transaction_id": 1, "amount": 5, "balance_after": 5, "reason": "a start"}`, string(activity.Changes))
+	assert.JSONEq(t, `{"transaction_id": 1, "amount": 5, "balance_after": 5, "kind": "top_up", "reason": "a start"}`, string(activity.Changes))
 
 	report, err := billing.Reconcile(t.Context(), url)
 	require.NoError(t, err)

@@ -64,7 +64,7 @@ func newSite(t *testing.T, url string) *site {
 	require.NoError(t, messages.Provision(t.Context()))
 	work, query := open(migrations.Role), open(migrations.Reader)
 	return &site{
-		server: server, bus: messages, journal: journal.New(messages.Conn, messages.JS), reader: ledger.NewReader(query), query: query,
+		server: server, bus: messages, journal: journal.New(messages.Conn, messages.JS), reader: ledger.NewReader(query, clock.System), query: query,
 		ledger: ledger.New(work, outbox.New(work, messages.JS, "billing", zerolog.Nop()), clock.System),
 	}
 }

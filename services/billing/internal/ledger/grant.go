@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,16 +22,22 @@ const MaxBalance = 1_000_000_000 * credit.One
 // ErrMaxBalance says that a grant would bring the balance over MaxBalance.
 var ErrMaxBalance = fmt.Errorf("the balance would exceed %s credits", MaxBalance)
 
+// ErrExpired says that a grant would be over already.
+var ErrExpired = errors.New("expires_at must be in the future")
+
 // activityGranted is the action type of the activity that a grant reports.
 const activityGranted = "credits.granted"
 
 // Grant adds credits to a customer's balance, and makes the account of a new one. The same id is the same grant: when it was made
-// before, the reply is its row with Repeated set, and nothing moves. The amount must be positive. It returns ErrMaxBalance when
-// the balance would grow too large.
+// before, the reply is its row with Repeated set, and nothing moves. The amount must be positive, kind and priority valid. It returns
+// ErrMaxBalance when the balance would grow too large, ErrExpired when the grant would be over already.
 func (l *Ledger) Grant(ctx context.Context, request query.GrantRequest) (query.GrantReply, error) {
 	var reply query.GrantReply
 	err := pgx.BeginFunc(ctx, l.pool, func(tx pgx.Tx) (err error) {
 		reply, err = l.GrantTx(ctx, tx, request)
+		if err == nil && !reply.Repeated && request.ExpiresAt != nil && !request.ExpiresAt.After(reply.Transaction.CreatedAt) {
+			return ErrExpired
+		}
 		return err
 	})
 	if err != nil {
@@ -40,49 +47,59 @@ func (l *Ledger) Grant(ctx context.Context, request query.GrantRequest) (query.G
 	return reply, nil
 }
 
-// GrantTx is Grant in the transaction of the caller, who wakes the outbox after the commit. It keeps the account locked until then.
+// GrantTx is Grant in the transaction of the caller, who wakes the outbox after the commit. It keeps the account locked until then. A
+// grant that is over already is made all the same, for who catches up with what should have been done earlier: nobody can burn it.
 func (l *Ledger) GrantTx(ctx context.Context, tx pgx.Tx, request query.GrantRequest) (query.GrantReply, error) {
-	now := l.now()
-	balance, err := lockAccount(ctx, tx, request.CustomerID, now)
-	if err != nil {
+	request.Kind = cmp.Or(request.Kind, query.GrantTopUp)
+	if err := l.makeAccount(ctx, tx, request.CustomerID); err != nil {
 		return query.GrantReply{}, err
 	}
-	earlier, err := grantedBefore(ctx, tx, request.CustomerID, request.ID)
+	var reply query.GrantReply
+	err := l.change(ctx, tx, request.CustomerID, func(w *walk, account *account) (err error) {
+		reply.Transaction, err = grantedBefore(ctx, tx, request.CustomerID, request.ID)
+		if err == nil {
+			reply.Repeated = true
+			return nil
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("look for the grant: %w", err)
+		}
+		return grant(w, account, &request)
+	})
+	if err == nil && !reply.Repeated {
+		reply.Transaction, err = l.reportGrant(ctx, tx, &request)
+	}
 	if err == nil {
-		return grantReply(earlier, balance, true), nil
+		reply.Balance, err = l.balanceTx(ctx, tx, request.CustomerID)
 	}
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return query.GrantReply{}, fmt.Errorf("look for the grant: %w", err)
-	}
-	if request.Amount > MaxBalance-balance {
-		return query.GrantReply{}, ErrMaxBalance
-	}
-	granted, err := postGrant(ctx, tx, request, balance+request.Amount, now)
 	if err != nil {
 		return query.GrantReply{}, err
 	}
-	if err := l.reportGrant(ctx, tx, request, granted); err != nil {
-		return query.GrantReply{}, err
-	}
-	return grantReply(granted, granted.BalanceAfter, false), nil
+	return reply, nil
 }
 
-func grantReply(granted query.Transaction, balance credit.Micro, repeated bool) query.GrantReply {
-	return query.GrantReply{Transaction: granted, Balance: balanceReply(granted.CustomerID, balance), Repeated: repeated}
+func grant(w *walk, account *account, request *query.GrantRequest) error {
+	if request.Amount > MaxBalance-account.balance {
+		return ErrMaxBalance
+	}
+	lot := &lot{grant: request.ID, terms: request, priority: query.DefaultPriority}
+	if request.Priority != nil {
+		lot.priority = *request.Priority
+	}
+	if request.ExpiresAt != nil {
+		lot.expires = *request.ExpiresAt
+	}
+	w.grant(account, lot)
+	return nil
 }
 
-// lockAccount makes the account when it is missing, and waits for the lock of it.
-func lockAccount(ctx context.Context, tx pgx.Tx, customer string, now time.Time) (balance credit.Micro, err error) {
-	_, err = tx.Exec(ctx, `INSERT INTO billing.accounts (customer_id, balance, created_at) VALUES ($1, 0, $2)
-		ON CONFLICT (customer_id) DO NOTHING`, customer, now)
+func (l *Ledger) makeAccount(ctx context.Context, tx pgx.Tx, customer string) error {
+	_, err := tx.Exec(ctx, `INSERT INTO billing.accounts (customer_id, balance, created_at) VALUES ($1, 0, $2)
+		ON CONFLICT (customer_id) DO NOTHING`, customer, l.now())
 	if err != nil {
-		return 0, fmt.Errorf("make account: %w", err)
+		return fmt.Errorf("make account: %w", err)
 	}
-	err = tx.QueryRow(ctx, `SELECT balance FROM billing.accounts WHERE customer_id = $1 FOR UPDATE`, customer).Scan(&balance)
-	if err != nil {
-		return 0, fmt.Errorf("lock account: %w", err)
-	}
-	return balance, nil
+	return nil
 }
 
 func grantedBefore(ctx context.Context, tx pgx.Tx, customer, id string) (query.Transaction, error) {
@@ -95,48 +112,30 @@ func grantedBefore(ctx context.Context, tx pgx.Tx, customer, id string) (query.T
 	return pgx.CollectExactlyOneRow(rows, scanTransaction)
 }
 
-func postGrant(
-	ctx context.Context, tx pgx.Tx, request query.GrantRequest, balance credit.Micro, now time.Time,
-) (query.Transaction, error) {
-	granted := query.Transaction{
-		CustomerID: request.CustomerID, Kind: kindGrant, Amount: request.Amount, BalanceAfter: balance, Reason: request.Reason,
-		CreatedAt: now,
-	}
-	err := tx.QueryRow(ctx, `INSERT INTO billing.credit_transactions
-			(customer_id, kind, amount, balance_after, grant_id, reason, created_at)
-		VALUES ($1, $2, $3, $4, $5, NULLIF($6, ''), $7) RETURNING id`,
-		granted.CustomerID, granted.Kind, granted.Amount, granted.BalanceAfter, request.ID, granted.Reason, now).Scan(&granted.ID)
-	if err != nil {
-		return query.Transaction{}, fmt.Errorf("post to the ledger: %w", err)
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO billing.grants (customer_id, grant_id, transaction_id) VALUES ($1, $2, $3)`,
-		granted.CustomerID, request.ID, granted.ID)
-	if err != nil {
-		return query.Transaction{}, fmt.Errorf("remember the grant: %w", err)
-	}
-	_, err = tx.Exec(ctx, `UPDATE billing.accounts SET balance = $2 WHERE customer_id = $1`, granted.CustomerID, balance)
-	if err != nil {
-		return query.Transaction{}, fmt.Errorf("update the balance: %w", err)
-	}
-	return granted, nil
-}
-
 // granted is what the activity of a grant tells as its changes.
 type granted struct {
-	TransactionID int64        `json:"transaction_id"`
-	Amount        credit.Micro `json:"amount"`
-	BalanceAfter  credit.Micro `json:"balance_after"`
-	Reason        string       `json:"reason,omitempty"`
+	TransactionID int64           `json:"transaction_id"`
+	Amount        credit.Micro    `json:"amount"`
+	BalanceAfter  credit.Micro    `json:"balance_after"`
+	Kind          query.GrantKind `json:"kind"`
+	ExpiresAt     *time.Time      `json:"expires_at,omitempty"`
+	Reason        string          `json:"reason,omitempty"`
 }
 
-func (l *Ledger) reportGrant(ctx context.Context, tx pgx.Tx, request query.GrantRequest, row query.Transaction) error {
+// reportGrant reads the row that was written and stores the activity.
+func (l *Ledger) reportGrant(ctx context.Context, tx pgx.Tx, request *query.GrantRequest) (query.Transaction, error) {
+	row, err := grantedBefore(ctx, tx, request.CustomerID, request.ID)
+	if err != nil {
+		return query.Transaction{}, fmt.Errorf("read the grant: %w", err)
+	}
 	changes, err := json.Marshal(granted{
-		TransactionID: row.ID, Amount: row.Amount, BalanceAfter: row.BalanceAfter, Reason: row.Reason,
+		TransactionID: row.ID, Amount: row.Amount, BalanceAfter: row.BalanceAfter, Kind: request.Kind, ExpiresAt: request.ExpiresAt,
+		Reason: row.Reason,
 	})
 	if err != nil {
-		return fmt.Errorf("encode changes: %w", err)
+		return query.Transaction{}, fmt.Errorf("encode changes: %w", err)
 	}
-	return l.outbox.Activity(ctx, tx, event.Activity{
+	return row, l.outbox.Activity(ctx, tx, event.Activity{
 		CustomerID: row.CustomerID, ActionType: activityGranted, ResourceType: "credits", ResourceID: request.ID,
 		Actor: request.Actor, Changes: changes, Outcome: "success", OccurredAt: row.CreatedAt,
 	}, "")

@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/galley-engine/galley/pkg/clock"
@@ -34,18 +36,100 @@ func New(pool *pgxpool.Pool, outbox *outbox.Outbox, now clock.Clock) *Ledger {
 // same time elsewhere. After an error nothing is known: it may have been committed, and has to be applied again.
 func (l *Ledger) Apply(ctx context.Context, instructions []Instruction) ([]Charge, error) {
 	w := newWalk(instructions)
-	conn, err := l.pool.Acquire(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("acquire connection: %w", err)
-	}
-	// After an error the transaction is still open: the pool then closes the connection, and Postgres rolls back.
-	defer conn.Release()
-	if err := read(ctx, conn.Conn(), w); err != nil {
-		return nil, fmt.Errorf("read accounts and charges: %w", err)
-	}
-	w.decide()
-	if err := write(ctx, conn.Conn(), w, l.now()); err != nil {
-		return nil, fmt.Errorf("write charges and ledger: %w", err)
+	if err := l.follow(ctx, w); err != nil {
+		return nil, err
 	}
 	return w.answers(), nil
 }
+
+// follow is a transaction of two round trips: the accounts are locked and everything is read; then what was decided is written and
+// committed. One more is needed when something comes back to a lot that is empty, one more when something has expired.
+func (l *Ledger) follow(ctx context.Context, w *walk) error {
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("acquire connection: %w", err)
+	}
+	// After an error the transaction is still open: the pool then closes the connection, and Postgres rolls back.
+	defer conn.Release()
+	first := &pgx.Batch{}
+	first.Queue(begin)
+	if err := l.decide(ctx, conn.Conn(), first, w); err != nil {
+		return err
+	}
+	if err := l.number(ctx, conn.Conn(), w); err != nil {
+		return err
+	}
+	last := &pgx.Batch{}
+	if err := l.queueWrite(last, w); err != nil {
+		return err
+	}
+	last.Queue(commit)
+	if err := conn.SendBatch(ctx, last).Close(); err != nil {
+		return fmt.Errorf("write charges and ledger: %w", err)
+	}
+	if w.reports() {
+		l.outbox.Wake()
+	}
+	return nil
+}
+
+// decide reads, with the statements that are in the batch already, and decides.
+func (l *Ledger) decide(ctx context.Context, conn sender, batch *pgx.Batch, w *walk) error {
+	w.queueRead(batch)
+	err := conn.SendBatch(ctx, batch).Close()
+	if err == nil {
+		err = w.checkLocks()
+	}
+	if err == nil {
+		err = w.readClosed(ctx, conn)
+	}
+	if err == nil {
+		err = w.checkLots()
+	}
+	if err != nil {
+		return fmt.Errorf("read accounts and charges: %w", err)
+	}
+	for _, account := range w.accounts {
+		account.order()
+	}
+	w.now = l.now()
+	w.decide()
+	return nil
+}
+
+func (l *Ledger) number(ctx context.Context, conn sender, w *walk) error {
+	if err := w.readIDs(ctx, conn); err != nil {
+		return fmt.Errorf("take numbers: %w", err)
+	}
+	w.number()
+	return nil
+}
+
+// change does something to one account, whose lots that are over expire before, in the transaction of the caller. An account that was
+// never made is errNoAccount.
+func (l *Ledger) change(ctx context.Context, tx pgx.Tx, customer string, do func(w *walk, account *account) error) error {
+	w := newWalk(nil)
+	account := w.account(customer)
+	if err := l.decide(ctx, tx, &pgx.Batch{}, w); err != nil {
+		return err
+	}
+	if !account.locked {
+		return errNoAccount
+	}
+	if err := do(w, account); err != nil {
+		return err
+	}
+	if err := l.number(ctx, tx, w); err != nil {
+		return err
+	}
+	batch := &pgx.Batch{}
+	if err := l.queueWrite(batch, w); err != nil {
+		return err
+	}
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("write ledger and account: %w", err)
+	}
+	return nil
+}
+
+var errNoAccount = errors.New("the customer has no account")

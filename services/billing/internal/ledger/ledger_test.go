@@ -189,7 +189,8 @@ func TestGrant(t *testing.T) {
 	bank := open(t, migrated(t, testkit.Postgres(t)))
 	first := bank.grant(t, "a", "welcome", 5)
 	assert.False(t, first.Repeated)
-	assert.Equal(t, query.BalanceReply{CustomerID: "a", Posted: 5, Available: 5}, first.Balance)
+	lots := []query.Lot{{ID: "welcome", Kind: query.GrantTopUp, Priority: query.DefaultPriority, Amount: 5, Remaining: 5}}
+	assert.Equal(t, query.BalanceReply{CustomerID: "a", Posted: 5, Available: 5, Grants: lots}, first.Balance)
 	bank.grant(t, "a", "more", 3)
 
 	again := bank.grant(t, "a", "welcome", 7)

@@ -48,7 +48,7 @@ func open(t *testing.T, url string) *bank {
 	t.Helper()
 	work, query := pool(t, url, migrations.Role, ledger.PoolSettings()), pool(t, url, migrations.Reader, nil)
 	events := outbox.New(work, nil, "billing", zerolog.Nop())
-	return &bank{Ledger: ledger.New(work, events, now), reader: ledger.NewReader(query), work: work, query: query}
+	return &bank{Ledger: ledger.New(work, events, now), reader: ledger.NewReader(query, now), work: work, query: query}
 }
 
 func (b *bank) grant(t *testing.T, customer, id string, amount credit.Micro) query.GrantReply {

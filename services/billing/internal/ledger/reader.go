@@ -2,47 +2,88 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/postgres"
-	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/query"
 )
 
 // Reader answers what one customer may know, limited to the customer's rows by row-level security.
-type Reader struct{ pool *pgxpool.Pool }
+type Reader struct {
+	pool *pgxpool.Pool
+	now  clock.Clock
+}
 
 // NewReader makes a Reader over a pool that acts as the reader's role.
-func NewReader(pool *pgxpool.Pool) *Reader {
-	return &Reader{pool: pool}
+func NewReader(pool *pgxpool.Pool, now clock.Clock) *Reader {
+	return &Reader{pool: pool, now: now}
 }
 
 // Balance is what the customer has: 0 for one that was never granted anything.
 func (r *Reader) Balance(ctx context.Context, customer string) (query.BalanceReply, error) {
-	var balance credit.Micro
-	err := postgres.Query(ctx, r.pool, customer, func(batch *pgx.Batch) {
-		batch.Queue(`SELECT COALESCE(sum(balance), 0)::bigint FROM billing.accounts WHERE customer_id = $1`, customer).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&balance) })
-	})
+	reply := query.BalanceReply{CustomerID: customer, Grants: []query.Lot{}}
+	err := postgres.Query(ctx, r.pool, customer, func(batch *pgx.Batch) { queueBalance(batch, &reply, r.now()) })
 	if err != nil {
 		return query.BalanceReply{}, fmt.Errorf("read balance of %s: %w", customer, err)
 	}
-	return balanceReply(customer, balance), nil
+	return reply, nil
 }
 
-// balanceReply: debits are posted before the work, so what is posted is what is available.
-func balanceReply(customer string, balance credit.Micro) query.BalanceReply {
-	return query.BalanceReply{CustomerID: customer, Posted: balance, Available: balance}
+// balanceTx is Balance in a transaction that has changed it.
+func (l *Ledger) balanceTx(ctx context.Context, tx pgx.Tx, customer string) (query.BalanceReply, error) {
+	reply := query.BalanceReply{CustomerID: customer, Grants: []query.Lot{}}
+	batch := &pgx.Batch{}
+	queueBalance(batch, &reply, l.now())
+	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+		return query.BalanceReply{}, fmt.Errorf("read balance: %w", err)
+	}
+	return reply, nil
 }
 
-// kindGrant is the kind of a grant's row; those of debits and refunds are in the statement that writes them.
-const kindGrant = "grant"
+const (
+	// What is over counts as if it were taken back already.
+	balanceOf = `SELECT balance, overdraft, low_balance, GREATEST(0, balance + overdraft - COALESCE((SELECT sum(remaining)
+				FROM billing.grants WHERE customer_id = $1 AND open AND expires_at <= $2), 0))::bigint
+		FROM billing.accounts WHERE customer_id = $1`
+
+	lotsOf = `SELECT grant_id, kind, priority, amount, remaining, expires_at FROM billing.grants
+		WHERE customer_id = $1 AND open AND (expires_at > $2 OR expires_at IS NULL)
+		ORDER BY priority, expires_at NULLS LAST, transaction_id LIMIT $3`
+)
+
+func queueBalance(batch *pgx.Batch, reply *query.BalanceReply, now time.Time) {
+	batch.Queue(balanceOf, reply.CustomerID, now).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&reply.Posted, &reply.Overdraft, &reply.LowBalance, &reply.Available)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	batch.Queue(lotsOf, reply.CustomerID, now, query.MaxLots).Query(func(rows pgx.Rows) (err error) {
+		reply.Grants, err = pgx.AppendRows(reply.Grants, rows, scanLot)
+		return err
+	})
+}
+
+func scanLot(row pgx.CollectableRow) (query.Lot, error) {
+	var found query.Lot
+	var expires pgtype.Timestamptz
+	err := row.Scan(&found.ID, &found.Kind, &found.Priority, &found.Amount, &found.Remaining, &expires)
+	if expires.Valid {
+		at := moment(expires)
+		found.ExpiresAt = &at
+	}
+	return found, err
+}
 
 const (
 	selectTransactions = `SELECT id, customer_id, kind, amount, balance_after, execution_id, COALESCE(reason, ''), created_at

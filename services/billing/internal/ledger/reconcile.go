@@ -51,14 +51,14 @@ const (
 		FROM billing.accounts
 		FULL JOIN (SELECT customer_id, sum(amount) AS total FROM billing.credit_transactions GROUP BY customer_id) AS ledger
 			USING (customer_id)
-		WHERE balance IS DISTINCT FROM COALESCE(total, 0) OR balance < 0
+		WHERE balance IS DISTINCT FROM COALESCE(total, 0)
 		ORDER BY customer_id`
 
 	driftOfChain = `SELECT customer_id, execution_id, id,
 			format('the balance was %s, the amount is %s, the balance after it is said to be %s', earlier, amount, balance_after)
 		FROM (SELECT *, COALESCE(lag(balance_after) OVER (PARTITION BY customer_id ORDER BY id), 0) AS earlier
 			FROM billing.credit_transactions) AS chained
-		WHERE earlier + amount <> balance_after OR balance_after < 0
+		WHERE earlier + amount <> balance_after
 		ORDER BY customer_id, id`
 
 	driftOfDebits = `SELECT charges.customer_id, charges.execution_id, debit_id,
@@ -89,9 +89,71 @@ const (
 		FROM (SELECT * FROM billing.credit_transactions WHERE kind = 'grant') AS posted
 		FULL JOIN billing.grants ON grants.customer_id = posted.customer_id AND grants.grant_id = posted.grant_id
 			AND transaction_id = id
-		WHERE posted.id IS NULL OR transaction_id IS NULL
+		WHERE posted.id IS NULL OR transaction_id IS NULL OR grants.amount <> posted.amount
 		ORDER BY 1, 3`
+
+	driftOfExpiries = `SELECT customer_id, NULL::uuid, transaction_id,
+			format('grant %s: expired %s, in the ledger %s', grant_id, COALESCE(expired, 0), COALESCE(posted, 0))
+		FROM billing.grants
+		FULL JOIN (SELECT customer_id, grant_id, -sum(amount) AS posted FROM billing.credit_transactions
+			WHERE kind = 'expire' GROUP BY customer_id, grant_id) AS ledger USING (customer_id, grant_id)
+		WHERE COALESCE(expired, 0) <> COALESCE(posted, 0)
+		ORDER BY customer_id, transaction_id`
+
+	// What remains of the lots is the balance, or nothing while the balance is negative.
+	driftOfLots = `SELECT customer_id, NULL::uuid, NULL::bigint,
+			format('the balance is %s, of the grants remains %s', COALESCE(balance::text, 'missing'), COALESCE(total, 0))
+		FROM billing.accounts
+		FULL JOIN (SELECT customer_id, sum(remaining) AS total FROM billing.grants GROUP BY customer_id) AS lots USING (customer_id)
+		WHERE GREATEST(balance, 0) IS DISTINCT FROM COALESCE(total, 0)
+		ORDER BY customer_id`
+
+	// The parts of every debit, with what the charge still holds of each: a settle gives back from the end.
+	parts = `WITH parts AS (SELECT customer_id, execution_id, allocation[2 * nth - 1] AS lot, allocation[2 * nth] AS amount,
+				CASE state WHEN 'settled' THEN charged ELSE debited END AS held,
+				sum(allocation[2 * nth]) OVER (PARTITION BY customer_id, execution_id ORDER BY nth) - allocation[2 * nth] AS earlier
+			FROM billing.charges CROSS JOIN LATERAL generate_series(1, cardinality(allocation) / 2) AS nth),
+		holds AS (SELECT customer_id, lot, sum(GREATEST(0, LEAST(amount, held - earlier))) AS held FROM parts GROUP BY customer_id, lot) `
+
+	// Only charges that were settled before debits remembered their lots may have no allocation.
+	driftOfAllocations = `SELECT customer_id, execution_id, debit_id, format('debited %s, allocated %s', debited, COALESCE(total, 0))
+		FROM billing.charges CROSS JOIN LATERAL (SELECT sum(allocation[2 * nth]) AS total
+			FROM generate_series(1, cardinality(allocation) / 2) AS nth) AS allocated
+		WHERE debited <> COALESCE(total, CASE state WHEN 'settled' THEN debited ELSE 0 END)
+		ORDER BY customer_id, debit_id`
+
+	driftOfHolds = parts + `SELECT customer_id, NULL::uuid, transaction_id, format(
+			'grant %s of %s: remaining %s, repaid %s, expired %s, unallocated %s, held by charges %s',
+			grant_id, COALESCE(amount, 0), remaining, repaid, expired, unallocated, COALESCE(held, 0))
+		FROM billing.grants
+		FULL JOIN (SELECT customer_id, lot AS transaction_id, held FROM holds WHERE lot <> 0) AS holds USING (customer_id, transaction_id)
+		WHERE amount IS DISTINCT FROM remaining + repaid + expired + unallocated + COALESCE(held, 0)
+		ORDER BY customer_id, transaction_id`
+
+	// What charges hold of the overdraft was paid back by grants, or is owed.
+	driftOfOverdrafts = parts + `SELECT customer_id, NULL::uuid, NULL::bigint,
+			format('the balance is %s, grants have repaid %s, charges hold %s of the overdraft', balance, COALESCE(paid, 0), COALESCE(held, 0))
+		FROM billing.accounts
+		LEFT JOIN (SELECT customer_id, sum(repaid) AS paid FROM billing.grants GROUP BY customer_id) AS lots USING (customer_id)
+		LEFT JOIN (SELECT customer_id, held FROM holds WHERE lot = 0) AS borrowed USING (customer_id)
+		WHERE GREATEST(-balance, 0) + COALESCE(paid, 0) <> COALESCE(held, 0)
+		ORDER BY customer_id`
+
+	driftOfUnallocated = `SELECT customer_id, NULL::uuid, NULL::bigint,
+			format('charges without an allocation took %s, of the grants %s', COALESCE(charged, 0), COALESCE(total, 0))
+		FROM (SELECT customer_id, sum(unallocated) AS total FROM billing.grants GROUP BY customer_id) AS lots
+		FULL JOIN (SELECT customer_id, sum(charged) AS charged FROM billing.charges WHERE allocation IS NULL GROUP BY customer_id) AS old
+			USING (customer_id)
+		WHERE COALESCE(charged, 0) <> COALESCE(total, 0)
+		ORDER BY customer_id`
 )
+
+func rules() []string {
+	return []string{
+		driftOfBalances, driftOfChain, driftOfDebits, driftOfRefunds, driftOfPostings, driftOfGrants, driftOfExpiries, driftOfLots,
+		driftOfAllocations, driftOfHolds, driftOfOverdrafts, driftOfUnallocated,
+	}
+}
 
 // Reconcile compares balances, ledger, charges and grants of every customer at one moment, while others go on working. The pool
 // must act as the reader's role. It reads the whole ledger.
@@ -104,7 +166,7 @@ func Reconcile(ctx context.Context, pool *pgxpool.Pool) (Report, error) {
 		batch.Queue(countRows).QueryRow(func(row pgx.Row) error {
 			return row.Scan(&report.Accounts, &report.Charges, &report.Transactions)
 		})
-		for _, rule := range []string{driftOfBalances, driftOfChain, driftOfDebits, driftOfRefunds, driftOfPostings, driftOfGrants} {
+		for _, rule := range rules() {
 			batch.Queue(rule).Query(func(rows pgx.Rows) (err error) {
 				report.Drifts, err = pgx.AppendRows(report.Drifts, rows, scanDrift)
 				return err

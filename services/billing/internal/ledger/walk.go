@@ -2,6 +2,10 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
 
 	"github.com/galley-engine/galley/schemas/credit"
 )
@@ -15,31 +19,33 @@ type walk struct {
 	distinct []*charge
 	byKey    map[Key]*charge
 	accounts map[string]*account
-	// ids are unused numbers for rows of the ledger, in ascending order.
+	// now decides which lots are over. It is read when the accounts are locked.
+	now time.Time
+	// ids are unused numbers for rows of the ledger, in ascending order, one for each instruction.
 	ids      []int64
 	postings []posting
+	// parts is where the charges' parts lie, one after the other.
+	parts  []part
+	alerts []alert
 }
 
 // charge is a Charge with what has to be stored of it.
 type charge struct {
 	Charge
 	account *account
+	// parts are those of the debit, in the order in which they were burnt.
+	parts   []part
 	stored  bool
 	changed bool
 }
 
-// account is the running balance of a customer. One that was never granted anything has no row to lock, and a balance of 0.
-type account struct {
-	balance credit.Micro
-	locked  bool
-	moved   bool
-}
-
-// posting is a row of the ledger: a debit when the amount is negative, else a refund.
+// posting is a row of the ledger: a debit or a refund of a charge, or what happens to a lot alone.
 type posting struct {
-	Key
 	id                   int64
 	amount, balanceAfter credit.Micro
+	account              *account
+	charge               *charge
+	lot                  *lot
 }
 
 func newWalk(instructions []Instruction) *walk {
@@ -50,6 +56,7 @@ func newWalk(instructions []Instruction) *walk {
 		byKey:        make(map[Key]*charge, len(instructions)),
 		accounts:     make(map[string]*account),
 		postings:     make([]posting, 0, len(instructions)),
+		parts:        make([]part, 0, len(instructions)),
 	}
 	for i := range instructions {
 		key := instructions[i].Key
@@ -67,7 +74,7 @@ func newWalk(instructions []Instruction) *walk {
 func (w *walk) account(customer string) *account {
 	known := w.accounts[customer]
 	if known == nil {
-		known = &account{}
+		known = &account{customer: customer, low: math.MinInt64}
 		w.accounts[customer] = known
 	}
 	return known
@@ -77,8 +84,8 @@ func (w *walk) account(customer string) *account {
 // its accounts: what it knows of that customer is out of date.
 var errNewAccount = errors.New("an account was made in the meantime")
 
-// check makes sure that every balance that decide may move is locked.
-func (w *walk) check() error {
+// checkLocks makes sure that every balance that decide may move is locked.
+func (w *walk) checkLocks() error {
 	for _, charge := range w.distinct {
 		if charge.Debited > 0 && !charge.account.locked {
 			return errNewAccount
@@ -87,8 +94,21 @@ func (w *walk) check() error {
 	return nil
 }
 
-// decide follows all instructions, once the stored balances and charges are filled in.
+// checkLots makes sure that there is a lot for all that may come back.
+func (w *walk) checkLots() error {
+	for _, charge := range w.distinct {
+		for _, taken := range charge.parts {
+			if taken.lot != overdraft && charge.account.lot(taken.lot) == nil {
+				return fmt.Errorf("execution %s of %s was debited from grant %d, which is not there", charge.Execution, charge.Customer, taken.lot)
+			}
+		}
+	}
+	return nil
+}
+
+// decide follows all instructions, once the stored balances, lots and charges are filled in.
 func (w *walk) decide() {
+	w.expire()
 	for i, charge := range w.charges {
 		switch w.instructions[i].Action {
 		case Debit:
@@ -99,19 +119,50 @@ func (w *walk) decide() {
 	}
 }
 
+// expire takes back what is left of the lots that are over, so that nobody burns them.
+func (w *walk) expire() {
+	for _, account := range w.accounts {
+		for _, lot := range account.lots {
+			if lot.over(w.now) {
+				w.lapse(account, lot)
+			}
+		}
+	}
+}
+
+// lapse takes back what is left of a lot.
+func (w *walk) lapse(account *account, lot *lot) {
+	amount := lot.remaining
+	if amount == 0 {
+		return
+	}
+	lot.remaining = 0
+	lot.expired += amount
+	lot.lapsed += amount
+	lot.moved = true
+	w.post(posting{account: account, lot: lot, amount: -amount})
+}
+
 // debit decides once: an execution that is known keeps the answer that it got, and one that has ended needs none.
 func (w *walk) debit(charge *charge, quoted credit.Micro) {
 	if charge.State != "" {
 		return
 	}
 	charge.changed = true
-	if quoted > charge.account.balance {
-		charge.State, charge.BalanceAfter = StateRefused, charge.account.balance
+	account := charge.account
+	if quoted > 0 && !account.covers(quoted) {
+		charge.State, charge.BalanceAfter = StateRefused, account.balance
+		w.tellExhausted(account)
 		return
 	}
 	charge.State, charge.Debited = StateDebited, quoted
-	charge.DebitID = w.post(charge, -quoted)
-	charge.BalanceAfter = charge.account.balance
+	if quoted > 0 {
+		begin := len(w.parts)
+		w.parts = account.burn(w.parts, quoted)
+		charge.parts = w.parts[begin:len(w.parts):len(w.parts)]
+		w.post(posting{account: account, charge: charge, amount: -quoted})
+	}
+	charge.BalanceAfter = account.balance
 }
 
 // settle refunds what was debited and not used. It never charges more than was debited. An execution that nothing is known of
@@ -122,22 +173,86 @@ func (w *walk) settle(charge *charge, charged credit.Micro) {
 	}
 	charge.changed = true
 	charge.State, charge.Charged = StateSettled, min(charged, charge.Debited)
-	charge.RefundID = w.post(charge, charge.Debited-charge.Charged)
+	if refund := charge.Debited - charge.Charged; refund > 0 {
+		w.refund(charge, refund)
+	}
 }
 
-// post moves the balance and returns the number of the ledger's row; 0 when there is nothing to move.
-func (w *walk) post(charge *charge, amount credit.Micro) int64 {
-	if amount == 0 {
-		return 0
+// refund gives back to the lots what a debit took of them last. What comes back to a lot that is over expires at once. What comes back
+// of an overdraft that grants have paid back meanwhile belongs to them.
+func (w *walk) refund(charge *charge, amount credit.Micro) {
+	account := charge.account
+	owed := account.owed()
+	w.post(posting{account: account, charge: charge, amount: amount})
+	for _, taken := range slices.Backward(charge.parts) {
+		back := min(amount, taken.amount)
+		amount -= back
+		if taken.lot != overdraft {
+			owed = w.giveBack(account, part{taken.lot, back}, owed)
+			continue
+		}
+		paid := min(back, owed)
+		owed -= paid
+		for _, repaid := range account.repaid(back - paid) {
+			owed = w.giveBack(account, repaid, owed)
+		}
 	}
-	id := w.ids[0]
-	w.ids = w.ids[1:]
-	charge.account.balance += amount
-	charge.account.moved = true
-	w.postings = append(w.postings, posting{
-		Key: charge.Key, id: id, amount: amount, balanceAfter: charge.account.balance,
-	})
-	return id
+}
+
+// giveBack puts a part back into its lot and returns what is owed still.
+func (w *walk) giveBack(account *account, back part, owed credit.Micro) credit.Micro {
+	lot := account.lot(back.lot)
+	if back.amount == 0 {
+		return owed
+	}
+	if !lot.over(w.now) {
+		return account.credit(lot, back.amount, owed)
+	}
+	lot.remaining = back.amount
+	w.lapse(account, lot)
+	return owed
+}
+
+// grant puts a new lot into the account. It pays back what is owed first. One that is over expires at once.
+func (w *walk) grant(account *account, lot *lot) {
+	amount, owed := lot.terms.Amount, account.owed()
+	account.lots = append(account.lots, lot)
+	w.post(posting{account: account, lot: lot, amount: amount})
+	if lot.over(w.now) {
+		lot.remaining = amount
+		w.lapse(account, lot)
+		return
+	}
+	account.credit(lot, amount, owed)
+	account.rearm()
+}
+
+// post moves the balance.
+func (w *walk) post(p posting) {
+	account := p.account
+	account.balance += p.amount
+	account.moved = true
+	p.balanceAfter = account.balance
+	w.postings = append(w.postings, p)
+	if p.amount < 0 {
+		w.watch(account)
+	}
+}
+
+// number gives the postings their numbers, and the charges those of their rows.
+func (w *walk) number() {
+	for i := range w.postings {
+		p := &w.postings[i]
+		p.id = w.ids[i]
+		switch {
+		case p.charge != nil && p.amount < 0:
+			p.charge.DebitID = p.id
+		case p.charge != nil:
+			p.charge.RefundID = p.id
+		case p.amount > 0:
+			p.lot.id = p.id
+		}
+	}
 }
 
 // answers tells how the execution of each instruction stands after the whole batch.
