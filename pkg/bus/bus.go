@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,6 +47,8 @@ type Bus struct {
 	JS       jetstream.JetStream
 	settings Settings
 	log      zerolog.Logger
+	// provisioned: the streams and buckets were there.
+	provisioned atomic.Bool
 }
 
 // New makes a Bus over an open connection.
@@ -63,13 +66,19 @@ func New(conn *nats.Conn, settings Settings, log zerolog.Logger) (*Bus, error) {
 // ErrDisconnected says that there is no connection to NATS at the moment.
 var ErrDisconnected = errors.New("not connected to NATS")
 
-// Ready is nil while JetStream answers.
+// ErrNotProvisioned says that the streams and buckets have not been made yet.
+var ErrNotProvisioned = errors.New("streams and buckets are not there yet")
+
+// Ready is nil while JetStream answers, once Provision has succeeded: before, a request may find nothing to write to.
 func (b *Bus) Ready(ctx context.Context) error {
 	if !b.Conn.IsConnected() {
 		return ErrDisconnected
 	}
 	if _, err := b.JS.AccountInfo(ctx); err != nil {
 		return fmt.Errorf("ask JetStream: %w", err)
+	}
+	if !b.provisioned.Load() {
+		return ErrNotProvisioned
 	}
 	return nil
 }

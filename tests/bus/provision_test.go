@@ -14,6 +14,18 @@ import (
 	"github.com/galley-engine/galley/pkg/testkit"
 )
 
+// TestReady: a service that says that it is ready can be asked for everything.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	messages, err := bus.New(open(t, testkit.NATS(t)).Conn, bus.Settings{Replicas: 1, JournalRetention: bus.DefaultJournalRetention}, zerolog.Nop())
+	require.NoError(t, err)
+	require.ErrorIs(t, messages.Ready(t.Context()), bus.ErrNotProvisioned)
+	require.NoError(t, messages.Provision(t.Context()))
+	require.NoError(t, messages.Ready(t.Context()))
+	messages.Conn.Close()
+	require.ErrorIs(t, messages.Ready(t.Context()), bus.ErrDisconnected)
+}
+
 // TestProvisionUpdatesOnlyWhatChanged: an update, also one that changes nothing, races with the server's own work.
 func TestProvisionUpdatesOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
