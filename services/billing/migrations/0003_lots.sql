@@ -23,10 +23,10 @@ ALTER TABLE billing.grants
         CHECK (kind IN ('monthly', 'top_up', 'promotional', 'rollover', 'proration')),
     ADD COLUMN expires_at  timestamptz,
     ADD COLUMN amount      bigint NOT NULL DEFAULT 0,
-    ADD COLUMN remaining   bigint NOT NULL DEFAULT 0 CHECK (remaining >= 0),
-    ADD COLUMN repaid      bigint NOT NULL DEFAULT 0 CHECK (repaid >= 0),
-    ADD COLUMN expired     bigint NOT NULL DEFAULT 0 CHECK (expired >= 0),
-    ADD COLUMN unallocated bigint NOT NULL DEFAULT 0 CHECK (unallocated >= 0),
+    ADD COLUMN remaining   bigint NOT NULL DEFAULT 0,
+    ADD COLUMN repaid      bigint NOT NULL DEFAULT 0,
+    ADD COLUMN expired     bigint NOT NULL DEFAULT 0,
+    ADD COLUMN unallocated bigint NOT NULL DEFAULT 0,
     -- Indexes name this and not remaining, so that burning a lot touches them only when it becomes empty.
     ADD COLUMN open        boolean NOT NULL GENERATED ALWAYS AS (remaining > 0) STORED,
     SET (fillfactor = 50);
@@ -83,7 +83,8 @@ ALTER TABLE billing.grants              FORCE ROW LEVEL SECURITY;
 ALTER TABLE billing.charges ADD CHECK (state <> 'debited' OR debited = 0 OR allocation IS NOT NULL);
 ALTER TABLE billing.grants
     ALTER COLUMN amount DROP DEFAULT,
-    ADD CHECK (amount > 0),
+    ADD CHECK (remaining >= 0 AND repaid >= 0 AND expired >= 0 AND unallocated >= 0
+        AND amount > 0 AND amount >= remaining + repaid + expired + unallocated),
     ADD UNIQUE (customer_id, transaction_id);
 CREATE INDEX grants_open ON billing.grants (customer_id) WHERE open;
 CREATE INDEX grants_over ON billing.grants (expires_at) WHERE open AND expires_at IS NOT NULL;

@@ -2,9 +2,11 @@ package ledger_test
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
@@ -42,13 +44,22 @@ type bank struct {
 	*ledger.Ledger
 	reader      *ledger.Reader
 	work, query *pgxpool.Pool
+	// passed is how long after now it is, in nanoseconds.
+	passed *atomic.Int64
 }
+
+// clock is now until the test lets time pass.
+func (b *bank) clock() time.Time { return now().Add(time.Duration(b.passed.Load())) }
+
+func (b *bank) pass(d time.Duration) { b.passed.Add(int64(d)) }
 
 func open(t *testing.T, url string) *bank {
 	t.Helper()
 	work, query := pool(t, url, migrations.Role, ledger.PoolSettings()), pool(t, url, migrations.Reader, nil)
 	events := outbox.New(work, nil, "billing", zerolog.Nop())
-	return &bank{Ledger: ledger.New(work, events, now), reader: ledger.NewReader(query, now), work: work, query: query}
+	opened := &bank{work: work, query: query, passed: new(atomic.Int64)}
+	opened.Ledger, opened.reader = ledger.New(work, events, opened.clock), ledger.NewReader(query, opened.clock)
+	return opened
 }
 
 func (b *bank) grant(t *testing.T, customer, id string, amount credit.Micro) query.GrantReply {
@@ -75,6 +86,46 @@ func (b *bank) amounts(t *testing.T, customer string) []credit.Micro {
 		amounts = append(amounts, row.Amount)
 	}
 	return amounts
+}
+
+// give grants with terms of its own.
+func (b *bank) give(t *testing.T, request query.GrantRequest) query.GrantReply {
+	t.Helper()
+	reply, err := b.Grant(t.Context(), request)
+	require.NoError(t, err)
+	return reply
+}
+
+// apply follows a batch that has to succeed.
+func (b *bank) apply(t *testing.T, batch []ledger.Instruction) []ledger.Charge {
+	t.Helper()
+	charges, err := b.Apply(t.Context(), batch)
+	require.NoError(t, err)
+	return charges
+}
+
+// lot is how a grant stands.
+type lot struct {
+	Grant                      string
+	Remaining, Repaid, Expired credit.Micro
+}
+
+// lots are the customer's grants, in the order of their ids.
+func (b *bank) lots(t *testing.T, customer string) []lot {
+	t.Helper()
+	rows, err := b.work.Query(t.Context(), `SELECT grant_id, remaining, repaid, expired FROM billing.grants
+		WHERE customer_id = $1 ORDER BY grant_id`, customer)
+	require.NoError(t, err)
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[lot])
+	require.NoError(t, err)
+	return found
+}
+
+// told counts the events of a kind that were stored for the customer.
+func (b *bank) told(t *testing.T, subject string) (count int) {
+	t.Helper()
+	require.NoError(t, b.work.QueryRow(t.Context(), `SELECT count(*) FROM billing.outbox WHERE subject = $1`, subject).Scan(&count))
+	return count
 }
 
 func (b *bank) events(t *testing.T) (count int) {

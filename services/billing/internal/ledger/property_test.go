@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,32 +17,11 @@ import (
 
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
 )
-
-// model is the simplest ledger: one account a customer, one decision an execution.
-type model struct {
-	balances map[string]credit.Micro
-	charges  map[ledger.Key]ledger.Charge
-}
-
-func (m *model) apply(one ledger.Instruction) {
-	charge, known := m.charges[one.Key]
-	switch {
-	case !known && one.Action == ledger.Settle:
-		charge.State = ledger.StateSettled
-	case !known && one.Amount > m.balances[one.Customer]:
-		charge.State, charge.BalanceAfter = ledger.StateRefused, m.balances[one.Customer]
-	case !known:
-		m.balances[one.Customer] -= one.Amount
-		charge.State, charge.Debited, charge.BalanceAfter = ledger.StateDebited, one.Amount, m.balances[one.Customer]
-	case charge.State == ledger.StateDebited && one.Action == ledger.Settle:
-		charge.State, charge.Charged = ledger.StateSettled, min(one.Amount, charge.Debited)
-		m.balances[one.Customer] += charge.Debited - charge.Charged
-	}
-	charge.Key = one.Key
-	m.charges[one.Key] = charge
-}
 
 // drawWork draws instructions about a few executions of a few customers, so that debits, settles and redeliveries meet in every
 // order, in batches.
@@ -69,46 +49,113 @@ func drawCustomers(t *rapid.T) []string {
 	return customers
 }
 
+// drawGrant draws a grant that is over after a few hours, or never.
+func drawGrant(t *rapid.T, id string, now time.Time) query.GrantRequest {
+	priority := rapid.IntRange(0, 2).Draw(t, "priority")
+	request := query.GrantRequest{
+		ID: id, Amount: credit.Micro(rapid.IntRange(1, 60).Draw(t, "amount")), Priority: &priority,
+		Kind: rapid.SampledFrom([]query.GrantKind{
+			query.GrantMonthly, query.GrantTopUp, query.GrantPromotional, query.GrantRollover, query.GrantProration,
+		}).Draw(t, "kind"),
+	}
+	if hours := rapid.IntRange(0, 4).Draw(t, "hours"); hours > 0 {
+		at := now.Add(time.Duration(hours) * time.Hour)
+		request.ExpiresAt = &at
+	}
+	return request
+}
+
 func TestOneWorkerDoesAsTheModel(t *testing.T) {
 	t.Parallel()
 	bank := open(t, migrated(t, testkit.Postgres(t)))
 	rapid.Check(t, func(rt *rapid.T) {
 		customers := drawCustomers(rt)
-		model := model{balances: map[string]credit.Micro{}, charges: map[ledger.Key]ledger.Charge{}}
+		model := newModel(customers)
+		for _, customer := range customers {
+			bank.drawLimits(t, rt, customer, model.customers[customer])
+		}
 		for i, batch := range drawWork(rt, customers) {
-			customer := rapid.SampledFrom(customers).Draw(rt, "granted")
-			if amount := credit.Micro(rapid.IntRange(0, 60).Draw(rt, "grant")); amount > 0 {
-				bank.grant(t, customer, strconv.Itoa(i), amount)
-				model.balances[customer] += amount
+			if rapid.Bool().Draw(rt, "granted") {
+				request := drawGrant(rt, strconv.Itoa(i), bank.clock())
+				request.CustomerID = rapid.SampledFrom(customers).Draw(rt, "customer")
+				bank.give(t, request)
+				model.grant(&request, bank.clock())
 			}
+			bank.pass(time.Duration(rapid.IntRange(0, 2).Draw(rt, "passed")) * time.Hour)
 			charges, err := bank.Apply(t.Context(), batch)
 			require.NoError(rt, err)
-			for _, one := range batch {
-				model.apply(one)
-			}
+			model.apply(batch, bank.clock())
 			for i, one := range batch {
 				got := charges[i]
 				got.DebitID, got.RefundID = 0, 0
-				assert.Equal(rt, model.charges[one.Key], got)
+				assert.Equal(rt, model.charges[one.Key].Charge, got)
+			}
+			if rapid.Bool().Draw(rt, "swept") {
+				require.NoError(rt, bank.ExpireDue(t.Context()))
+				for _, customer := range customers {
+					model.customers[customer].expireQuietly(bank.clock())
+				}
 			}
 		}
 		for _, customer := range customers {
-			assert.Equal(rt, model.balances[customer], bank.balance(t, customer))
+			bank.isAs(t, rt, customer, model.customers[customer])
 		}
 		bank.reconciled(t)
 	})
 }
 
+// drawLimits sets the customer's overdraft, in the ledger and in the model, and mostly a threshold.
+func (b *bank) drawLimits(t *testing.T, rt *rapid.T, customer string, c *modelCustomer) {
+	t.Helper()
+	c.overdraft = rapid.SampledFrom([]int{0, 0, 20}).Draw(rt, "overdraft")
+	_, err := b.SetOverdraft(t.Context(), query.OverdraftRequest{CustomerID: customer, Limit: credit.Micro(c.overdraft)})
+	require.NoError(rt, err)
+	if threshold := rapid.IntRange(-1, 30).Draw(rt, "threshold"); threshold >= 0 {
+		c.low = &threshold
+		amount := credit.Micro(threshold)
+		_, err := b.SetLowBalance(t.Context(), query.LowBalanceRequest{CustomerID: customer, Threshold: &amount})
+		require.NoError(rt, err)
+		if threshold > 0 {
+			c.toldLow = true
+			c.lowTold++
+		}
+	}
+}
+
+// isAs compares the customer's lots, balance and events with the model.
+func (b *bank) isAs(t *testing.T, rt *rapid.T, customer string, c *modelCustomer) {
+	t.Helper()
+	wanted := make([]lot, 0, len(c.lots))
+	for _, one := range c.lots {
+		wanted = append(wanted, lot{one.id, credit.Micro(one.remaining), credit.Micro(one.repaid), credit.Micro(one.expired)})
+	}
+	assert.Equal(rt, wanted, append([]lot{}, b.lots(t, customer)...))
+	assert.Equal(rt, c.balance(), b.balance(t, customer))
+	assert.GreaterOrEqual(rt, b.balance(t, customer), -credit.Micro(c.overdraft))
+	assert.Equal(rt, c.lowTold, b.told(t, subject.Billing(customer, string(event.AlertLowBalance))), "low_balance")
+	assert.Equal(rt, c.exhaustedTold, b.told(t, subject.Billing(customer, string(event.AlertExhausted))), "exhausted")
+}
+
 // TestWorkersAgree lets several workers apply the same batches in different orders, as happens when messages are delivered again
-// while an earlier delivery still works, and grants come in between.
+// while an earlier delivery still works. Grants come in between, time passes, and what is over is swept.
 func TestWorkersAgree(t *testing.T) {
 	t.Parallel()
 	bank := open(t, migrated(t, testkit.Postgres(t)))
 	rapid.Check(t, func(rt *rapid.T) {
 		customers := drawCustomers(rt)
 		batches := drawWork(rt, customers)
+		limit := credit.Micro(rapid.SampledFrom([]int{0, 20}).Draw(rt, "overdraft"))
 		granted := map[string]credit.Micro{}
-		grants := rapid.SliceOfN(rapid.IntRange(1, 60), 0, 6).Draw(rt, "grants")
+		requests := make([]query.GrantRequest, rapid.IntRange(0, 6).Draw(rt, "grants"))
+		for i := range requests {
+			requests[i] = drawGrant(rt, strconv.Itoa(i), bank.clock().Add(6*time.Hour))
+			requests[i].CustomerID = customers[i%len(customers)]
+			granted[requests[i].CustomerID] += requests[i].Amount
+		}
+		for _, customer := range customers {
+			_, err := bank.SetOverdraft(t.Context(), query.OverdraftRequest{CustomerID: customer, Limit: limit})
+			require.NoError(rt, err)
+		}
 		history := history{decisions: map[ledger.Key]ledger.Charge{}}
 		var group sync.WaitGroup
 		for worker := range rapid.IntRange(2, 4).Draw(rt, "workers") {
@@ -119,14 +166,22 @@ func TestWorkersAgree(t *testing.T) {
 				}
 			})
 		}
-		for i, amount := range grants {
-			customer := customers[i%len(customers)]
-			granted[customer] += credit.Micro(amount)
-			group.Go(func() { bank.grant(t, customer, strconv.Itoa(i), credit.Micro(amount)) })
+		for _, request := range requests {
+			group.Go(func() {
+				bank.give(t, request)
+				bank.pass(time.Hour)
+				assert.NoError(t, bank.ExpireDue(t.Context()))
+			})
 		}
 		group.Wait()
 		for _, customer := range customers {
-			assert.Equal(rt, granted[customer]-history.held(customer), bank.balance(t, customer))
+			var expired credit.Micro
+			for _, one := range bank.lots(t, customer) {
+				expired += one.Expired
+			}
+			balance := bank.balance(t, customer)
+			assert.Equal(rt, granted[customer]-history.held(customer)-expired, balance)
+			assert.GreaterOrEqual(rt, balance, -limit)
 		}
 		bank.reconciled(t)
 	})

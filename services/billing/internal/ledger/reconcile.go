@@ -124,10 +124,10 @@ const (
 
 	driftOfHolds = parts + `SELECT customer_id, NULL::uuid, transaction_id, format(
 			'grant %s of %s: remaining %s, repaid %s, expired %s, unallocated %s, held by charges %s',
-			grant_id, COALESCE(amount, 0), remaining, repaid, expired, unallocated, COALESCE(held, 0))
+			COALESCE(grant_id, 'missing'), COALESCE(amount, 0), remaining, repaid, expired, unallocated, COALESCE(held, 0))
 		FROM billing.grants
 		FULL JOIN (SELECT customer_id, lot AS transaction_id, held FROM holds WHERE lot <> 0) AS holds USING (customer_id, transaction_id)
-		WHERE amount IS DISTINCT FROM remaining + repaid + expired + unallocated + COALESCE(held, 0)
+		WHERE COALESCE(amount, 0) <> COALESCE(remaining + repaid + expired + unallocated, 0) + COALESCE(held, 0)
 		ORDER BY customer_id, transaction_id`
 
 	// What charges hold of the overdraft was paid back by grants, or is owed.

@@ -124,8 +124,19 @@ func TestReconcileFindsEveryDrift(t *testing.T) {
 		"charge": {
 			`UPDATE billing.charges SET charged = 16 WHERE state = 'settled'`, "settled charge, debited 30, charged 16, refunded in the ledger: 15",
 		},
-		"debit":      {`UPDATE billing.charges SET debited = 31`, "settled charge of 31, debited in the ledger: 30"},
-		"grant lost": {`DELETE FROM billing.grants`, "grant opening"},
+		"debit":           {`UPDATE billing.charges SET debited = 31`, "settled charge of 31, debited in the ledger: 30"},
+		"grant lost":      {`DELETE FROM billing.grants`, "grant opening"},
+		"grant amount":    {`UPDATE billing.grants SET amount = 101`, "grant opening: remembered and in the ledger do not agree"},
+		"remaining":       {`UPDATE billing.grants SET remaining = 86`, "the balance is 85, of the grants remains 86"},
+		"remaining alone": {`UPDATE billing.grants SET remaining = 86`, "grant opening of 100: remaining 86, repaid 0, expired 0"},
+		"expired": {
+			`UPDATE billing.grants SET expired = 1, remaining = 84`, "grant opening: expired 1, in the ledger 0",
+		},
+		"repaid":          {`UPDATE billing.grants SET repaid = 1, remaining = 84`, "grants have repaid 1, charges hold 0 of the overdraft"},
+		"allocation":      {`UPDATE billing.charges SET allocation[2] = 29`, "debited 30, allocated 29"},
+		"allocation lost": {`UPDATE billing.charges SET allocation = NULL`, "charges without an allocation took 15, of the grants 0"},
+		"another lot":     {`UPDATE billing.charges SET allocation[1] = 99`, "grant missing of 0: remaining , repaid , expired , unallocated , held by charges 15"},
+		"no lot":          {`UPDATE billing.charges SET allocation[1] = 0`, "charges hold 15 of the overdraft"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
