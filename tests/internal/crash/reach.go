@@ -38,8 +38,8 @@ type reached struct {
 	completed *inspect.Event
 	marker    string
 	response  event.Response
-	// revision is what it was told of the value that it keeps; 0 unless it succeeded.
-	revision uint64
+	// kept are the revisions of the values that it keeps, by their keys in the bucket, as it was told; none unless it succeeded.
+	kept map[string]uint64
 }
 
 // allReached are the executions of reach that have ended.
@@ -49,9 +49,12 @@ func allReached(journal inspect.Journal) (all []reached, violations []Violation)
 		if completed == nil || completed.Header.Get(event.HeaderSubject) != reachRecipe {
 			continue
 		}
-		r := reached{Execution: execution, completed: completed}
+		r := reached{Execution: execution, completed: completed, kept: map[string]uint64{}}
 		var data struct {
-			Revision uint64 `json:"revision"`
+			Kept []struct {
+				Key      string `json:"key"`
+				Revision uint64 `json:"revision"`
+			} `json:"kept"`
 		}
 		var err error
 		r.marker, err = markerOf(execution)
@@ -65,7 +68,9 @@ func allReached(journal inspect.Journal) (all []reached, violations []Violation)
 			violations = append(violations, Violation{err, execution})
 			continue
 		}
-		r.revision = data.Revision
+		for _, each := range data.Kept {
+			r.kept[subject.StoreKey(r.Customer, each.Key)] = each.Revision
+		}
 		all = append(all, r)
 	}
 	return all, violations
@@ -92,8 +97,8 @@ func compareReach(outside seen, journal inspect.Journal) []Violation {
 		switch code := problem.Code(r.completed.Header.Get(event.HeaderCode)); {
 		case r.response.Status != event.StatusSuccess && code != problem.Cancelled && code != problem.InsufficientCredits:
 			report("it ended as %s, %s", r.response.Status, code)
-		case r.response.Status == event.StatusSuccess && r.revision == 0:
-			report("it does not know what it keeps")
+		case r.response.Status == event.StatusSuccess && len(r.kept) != len(pieces()):
+			report("it knows of %v that it keeps", r.kept)
 		}
 		for _, step := range r.response.Metadata.Steps {
 			key := r.ID + "/" + step.ID
@@ -187,7 +192,7 @@ func readStore(ctx context.Context, js jetstream.JetStream) (store, error) {
 	}
 }
 
-// compareStore checks that each execution of reach has written its value, once, and that nothing else was written.
+// compareStore checks that each execution of reach has written its values, once each, and that nothing else was written.
 func compareStore(kept store, journal inspect.Journal) []Violation {
 	all, violations := allReached(journal)
 	values := map[string]value{}
@@ -196,22 +201,25 @@ func compareStore(kept store, journal inspect.Journal) []Violation {
 	}
 	known := 0
 	for _, r := range all {
-		found, there := values[subject.StoreKey(r.Customer, "crash."+r.ID)]
-		if there {
-			known++
-		}
-		if !r.agrees("keep", there) || there && found.json != strconv.Quote(r.marker) || r.revision > 0 && r.revision != found.revision {
-			violations = append(violations, Violation{fmt.Errorf("it keeps %+v, it was told of revision %d", found, r.revision), r.Execution})
+		for _, piece := range pieces() {
+			found, there := values[subject.StoreKey(r.Customer, "crash."+r.ID+"."+piece)]
+			if there {
+				known++
+			}
+			revision, wasTold := r.kept[found.key]
+			if !r.agrees("keep", there) || there && found.json != strconv.Quote(r.marker) || wasTold && revision != found.revision {
+				violations = append(violations, Violation{fmt.Errorf("it keeps %+v, and was told of %v", found, r.kept), r.Execution})
+			}
 		}
 	}
 	if n := len(kept.values); known != n || kept.writes != uint64(n) {
-		violations = append(violations, Violation{Err: fmt.Errorf("%d values are kept, written %d times, by %d executions", n, kept.writes, known)})
+		violations = append(violations, Violation{Err: fmt.Errorf("%d values are kept, after %d changes, and %d are known", n, kept.writes, known)})
 	}
 	return violations
 }
 
 // note is an entry in the audit log that a recipe wrote.
-type note struct{ customer, marker, execution string }
+type note struct{ customer, resource, execution string }
 
 func readNotes(ctx context.Context, conn *pgx.Conn) ([]note, error) {
 	rows, err := conn.Query(ctx, `SELECT customer_id, resource_id, actor_id FROM audit.events WHERE action_type = $1`, reachNote)
@@ -219,7 +227,7 @@ func readNotes(ctx context.Context, conn *pgx.Conn) ([]note, error) {
 		return nil, fmt.Errorf("read the notes: %w", err)
 	}
 	notes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n note, err error) {
-		err = row.Scan(&n.customer, &n.marker, &n.execution)
+		err = row.Scan(&n.customer, &n.resource, &n.execution)
 		return n, err
 	})
 	if err != nil {
@@ -234,13 +242,13 @@ func countNotes(journal inspect.Journal) int {
 	count := 0
 	for _, r := range all {
 		if r.succeeded("note") {
-			count++
+			count += len(pieces())
 		}
 	}
 	return count
 }
 
-// compareNotes checks that each execution of reach that has come so far has its note in the audit log, once.
+// compareNotes checks that each execution of reach that has come so far has its notes in the audit log, once each.
 func compareNotes(notes []note, journal inspect.Journal) []Violation {
 	all, violations := allReached(journal)
 	counts := map[note]int{}
@@ -248,11 +256,13 @@ func compareNotes(notes []note, journal inspect.Journal) []Violation {
 		counts[n]++
 	}
 	for _, r := range all {
-		expected := note{r.Customer, r.marker, r.ID}
-		count := counts[expected]
-		delete(counts, expected)
-		if count > 1 || !r.agrees("note", count > 0) {
-			violations = append(violations, Violation{fmt.Errorf("%d notes in the audit log", count), r.Execution})
+		for _, piece := range pieces() {
+			expected := note{r.Customer, r.marker + "." + piece, r.ID}
+			count := counts[expected]
+			delete(counts, expected)
+			if count > 1 || !r.agrees("note", count > 0) {
+				violations = append(violations, Violation{fmt.Errorf("%d notes of %s in the audit log", count, piece), r.Execution})
+			}
 		}
 	}
 	for n := range counts {

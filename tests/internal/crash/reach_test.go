@@ -23,7 +23,11 @@ import (
 func reachedJournal(t *testing.T, code problem.Code, usage map[string]event.Usage, done ...string) inspect.Journal {
 	t.Helper()
 	end := response(done...)
-	end.Status, end.Data = event.StatusSuccess, []byte(`{"revision":4}`)
+	var kept []string
+	for n, piece := range pieces() {
+		kept = append(kept, fmt.Sprintf(`{"key":"crash.e.%s","revision":%d}`, piece, n+1))
+	}
+	end.Status, end.Data = event.StatusSuccess, []byte(`{"kept":[`+strings.Join(kept, ",")+`]}`)
 	if code != "" {
 		end.Status, end.Data = event.StatusFailed, nil
 	}
@@ -111,7 +115,14 @@ func TestCompareIDs(t *testing.T) {
 
 func TestCompareStore(t *testing.T) {
 	t.Parallel()
-	mine := value{"c.crash.e", `"m"`, 4}
+	keeps := func(change func(values []value) []value) []value {
+		var values []value
+		for n, piece := range pieces() {
+			values = append(values, value{"c.crash.e." + piece, `"m"`, uint64(n + 1)})
+		}
+		return change(values)
+	}
+	mine := keeps(func(values []value) []value { return values })
 	finished := reachedJournal(t, "", used(), all()...)
 	cancelled := reachedJournal(t, problem.Cancelled, used(), "ask", "mail", "work")
 	tests := map[string]struct {
@@ -119,14 +130,14 @@ func TestCompareStore(t *testing.T) {
 		kept    store
 		wrong   int
 	}{
-		"once":                        {finished, store{[]value{mine}, 1}, 0},
-		"written twice":               {finished, store{[]value{mine}, 2}, 1},
-		"lost":                        {finished, store{nil, 0}, 1},
-		"another revision":            {finished, store{[]value{{mine.key, mine.json, 5}}, 1}, 1},
-		"another value":               {finished, store{[]value{{mine.key, `"n"`, 4}}, 1}, 1},
-		"one of nobody":               {finished, store{[]value{mine, {"c.crash.f", `"m"`, 5}}, 2}, 1},
+		"once":                        {finished, store{mine, 8}, 0},
+		"written twice":               {finished, store{mine, 9}, 1},
+		"lost":                        {finished, store{mine[:7], 7}, 1},
+		"another revision":            {finished, store{keeps(func(v []value) []value { v[1].revision = 9; return v }), 8}, 1},
+		"another value":               {finished, store{keeps(func(v []value) []value { v[1].json = `"n"`; return v }), 8}, 1},
+		"one of nobody":               {finished, store{keeps(func(v []value) []value { return append(v, value{"c.crash.f.a", `"m"`, 9}) }), 9}, 1},
 		"cancelled before":            {cancelled, store{nil, 0}, 0},
-		"cancelled before it knew it": {cancelled, store{[]value{mine}, 1}, 0},
+		"cancelled before it knew it": {cancelled, store{mine[:2], 2}, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -138,17 +149,20 @@ func TestCompareStore(t *testing.T) {
 
 func TestCompareNotes(t *testing.T) {
 	t.Parallel()
-	mine := note{"c", "m", "e"}
+	var mine []note
+	for _, piece := range pieces() {
+		mine = append(mine, note{"c", "m." + piece, "e"})
+	}
 	finished := reachedJournal(t, "", used(), all()...)
 	cancelled := reachedJournal(t, problem.Cancelled, used(), "ask")
-	require.Equal(t, 1, countNotes(finished))
+	require.Equal(t, 8, countNotes(finished))
 	require.Zero(t, countNotes(cancelled))
-	require.Empty(t, compareNotes([]note{mine}, finished))
-	require.Empty(t, compareNotes([]note{mine}, cancelled))
+	require.Empty(t, compareNotes(mine, finished))
+	require.Empty(t, compareNotes(mine[:1], cancelled))
 	require.Empty(t, compareNotes(nil, cancelled))
-	require.Len(t, compareNotes(nil, finished), 1, "lost")
-	require.Len(t, compareNotes([]note{mine, mine}, finished), 1, "twice")
-	require.Len(t, compareNotes([]note{mine, {"c", "m", "f"}}, finished), 1, "of nobody")
+	require.Len(t, compareNotes(mine[1:], finished), 1, "lost")
+	require.Len(t, compareNotes(append(mine[:8:8], mine[2]), finished), 1, "twice")
+	require.Len(t, compareNotes(append(mine[:8:8], note{"c", "m.a", "f"}), finished), 1, "of nobody")
 }
 
 // TestCounter calls the outside world in each way.

@@ -189,8 +189,12 @@ const (
 	maxWork   = 90_000
 )
 
-// reach asks a model, then sends a mail and has a worker work at the same time, keeps a value that must not be there, writes a note and
-// tells a webhook. However often its calls are cut off, it succeeds.
+// pieces are what reach keeps a value and writes a note for, one after the other: what galley does by itself is done in no time, so there
+// have to be many moments at which it can be cut off.
+func pieces() []string { return []string{"a", "b", "c", "d", "e", "f", "g", "h"} }
+
+// reach asks a model, then sends a mail and has a worker work at the same time, keeps values that must not be there, writes notes and tells
+// a webhook. However often its calls are cut off, it succeeds.
 const reach = `
 apiVersion: galley/v1
 kind: Recipe
@@ -218,16 +222,21 @@ spec:
           uses: worker.count
           with: {url: "URL/worked/work"}
           price: {per_unit: "0.003", max: "0.09"}
-    - {id: keep, uses: store.set, price: "0.02", with: {key: "crash.${execution.id}", value: "${input.marker}", if_revision: 0}}
+    - id: keep
+      foreach: {in: "${['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']}", as: piece, max_items: 8, max_parallel: 1}
+      uses: store.set
+      with: {key: "crash.${execution.id}.${piece}", value: "${input.marker}", if_revision: 0}
+      price: "0.002"
     - id: note
+      foreach: {in: "${['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']}", as: piece, max_items: 8, max_parallel: 1}
       uses: audit.note
-      with: {action: reached, resource_type: marker, resource_id: "${input.marker}", message: "Reached ${steps.work.output.call}"}
+      with: {action: reached, resource_type: marker, resource_id: "${input.marker}.${piece}", message: "Reached ${steps.work.output.call}"}
     - id: tell
       uses: correspondence.webhook
       with: {url: "URL/hook/tell", payload: {marker: "${input.marker}"}, type: marker.reached, secret: "${secrets.webhook_key}"}
       price: "0.01"
     - {id: end, uses: state.merge, with: {marker: "${input.marker}"}}
-  result: {marker: "${state.marker}", revision: "${steps.keep.output.revision}"}
+  result: {marker: "${state.marker}", kept: "${steps.keep.outputs}"}
 `
 
 const webhookKey = "whsec_Z2FsbGV5IGNyYXNoIHRlc3Qgc2VjcmV0IQ=="
