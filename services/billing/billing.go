@@ -18,6 +18,7 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/billing/internal/consumer"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
+	"github.com/galley-engine/galley/services/billing/internal/plan"
 	"github.com/galley-engine/galley/services/billing/internal/queryapi"
 	"github.com/galley-engine/galley/services/billing/internal/statement"
 	"github.com/galley-engine/galley/services/billing/internal/subscription"
@@ -72,12 +73,21 @@ func (s *Service) Run(ctx context.Context) error {
 		Bus: s.deps.Bus, Journal: journal.New(s.deps.Bus.Conn, s.deps.Bus.JS), Ledger: money, AckWait: s.deps.AckWait,
 		Clock: s.deps.Clock, Logger: s.deps.Logger,
 	})
-	subscriptions := subscription.New(work, read, events, s.deps.Clock)
+	subscriptions := subscription.New(subscription.RegisterDeps{
+		Work: work, Read: read, Ledger: money, Outbox: events, Delays: s.deps.Bus, Clock: s.deps.Clock,
+	})
+	renewer := subscription.NewRenewer(subscription.RenewerDeps{
+		Register: subscriptions, Bus: s.deps.Bus, AckWait: s.deps.AckWait, Log: s.deps.Logger,
+	})
 	reader := ledger.NewReader(read, s.deps.Clock)
 	sweep := func(ctx context.Context) error {
 		return money.Sweep(ctx, func(err error) { s.deps.Logger.Warn().Err(err).Msg("grants that are over not expired, trying again") })
 	}
-	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, queryapi.New(s.deps.Bus, money, reader, subscriptions, statement.NewReader(read)).Run)
+	queries := queryapi.New(queryapi.Deps{
+		Bus: s.deps.Bus, Ledger: money, Reader: reader, Catalogue: plan.New(work, read, events, s.deps.Clock), Subscriptions: subscriptions,
+		Statements: statement.NewReader(read),
+	})
+	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, renewer.Run, queries.Run)
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.

@@ -65,7 +65,8 @@ func awaitConsumer(t *testing.T, client *bus.Bus) {
 		ctx := context.WithoutCancel(t.Context())
 		_, accepted := client.JS.Consumer(ctx, subject.StreamExecutions, query.ServiceBilling+"-accepted")
 		_, completed := client.JS.Consumer(ctx, subject.StreamExecutions, query.ServiceBilling+"-completed")
-		return accepted == nil && completed == nil
+		_, periods := client.JS.Consumer(ctx, subject.StreamDelays, "periods")
+		return accepted == nil && completed == nil && periods == nil
 	}, patience, 5*time.Millisecond)
 }
 

@@ -1,11 +1,9 @@
-// Package queryapi answers billing's queries over NATS: the balance, the ledger, grants and subscriptions.
+// Package queryapi answers billing's queries over NATS: the balance, the ledger, grants, plans and subscriptions.
 package queryapi
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -17,14 +15,14 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
+	"github.com/galley-engine/galley/services/billing/internal/plan"
+	"github.com/galley-engine/galley/services/billing/internal/statement"
 	"github.com/galley-engine/galley/services/billing/internal/subscription"
 )
 
 const (
-	maxPage     = 200
-	maxID       = 200
-	maxReason   = 1000
-	maxFeatures = 100
+	maxPage   = 200
+	maxID     = 200
 )
 
 // API answers the queries.
@@ -32,13 +30,28 @@ type API struct {
 	bus    *bus.Bus
 	ledger *ledger.Ledger
 	reader *ledger.Reader
-	// subscriptions is the register of them.
+	// catalogue is that of the plans, subscriptions the register of them.
+	catalogue     *plan.Catalogue
 	subscriptions *subscription.Register
+	statements    *statement.Reader
+}
+
+// Deps is what an API is given.
+type Deps struct {
+	Bus           *bus.Bus
+	Ledger        *ledger.Ledger
+	Reader        *ledger.Reader
+	Catalogue     *plan.Catalogue
+	Subscriptions *subscription.Register
+	Statements    *statement.Reader
 }
 
 // New makes an API.
-func New(bus *bus.Bus, money *ledger.Ledger, reader *ledger.Reader, subscriptions *subscription.Register) *API {
-	return &API{bus: bus, ledger: money, reader: reader, subscriptions: subscriptions}
+func New(deps Deps) *API {
+	return &API{
+		bus: deps.Bus, ledger: deps.Ledger, reader: deps.Reader, catalogue: deps.Catalogue, subscriptions: deps.Subscriptions,
+		statements: deps.Statements,
+	}
 }
 
 // Run answers until ctx ends.
@@ -51,13 +64,37 @@ func (a *API) Run(ctx context.Context) error {
 			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Grant, a.grant)
 		},
 		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Overdraft, a.overdraft)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.LowBalance, a.lowBalance)
+		},
+		func(ctx context.Context) error {
 			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Transactions, a.transactions)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Statement, a.statement)
 		},
 		func(ctx context.Context) error {
 			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Subscription, a.subscription)
 		},
 		func(ctx context.Context) error {
 			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Subscribe, a.subscribe)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.CancelSubscription, a.cancelSubscription)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.PublishPlan, a.publishPlan)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.Plans, a.plans)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.OnePlan, a.plan)
+		},
+		func(ctx context.Context) error {
+			return bus.Answer(ctx, a.bus, query.ServiceBilling, query.RetirePlan, a.retirePlan)
 		},
 	)
 }
@@ -67,26 +104,6 @@ func (a *API) balance(ctx context.Context, request query.BalanceRequest) (query.
 		return query.BalanceReply{}, invalidCustomer()
 	}
 	return a.reader.Balance(ctx, request.CustomerID)
-}
-
-func (a *API) grant(ctx context.Context, request query.GrantRequest) (query.GrantReply, error) {
-	switch {
-	case !subject.ValidID(request.CustomerID):
-		return query.GrantReply{}, invalidCustomer()
-	case request.ID == "" || !isLine(request.ID, maxID):
-		return query.GrantReply{}, invalid("id must be a line of 1 to %d bytes", maxID)
-	case request.Amount <= 0:
-		return query.GrantReply{}, invalid("amount must be greater than 0")
-	case !isLine(request.Reason, maxReason):
-		return query.GrantReply{}, invalid("reason must be a line of at most %d bytes", maxReason)
-	case !isLine(request.Actor.String(), maxID):
-		return query.GrantReply{}, invalid("actor must be a line of at most %d bytes", maxID)
-	}
-	reply, err := a.ledger.Grant(ctx, request)
-	if errors.Is(err, ledger.ErrMaxBalance) {
-		return query.GrantReply{}, invalid("%v", ledger.ErrMaxBalance)
-	}
-	return reply, err
 }
 
 func (a *API) transactions(ctx context.Context, request query.TransactionsRequest) (query.TransactionsReply, error) {
@@ -107,31 +124,6 @@ func (a *API) transactions(ctx context.Context, request query.TransactionsReques
 		page.Execution = execution
 	}
 	return a.reader.Transactions(ctx, page)
-}
-
-func (a *API) subscription(ctx context.Context, request query.SubscriptionRequest) (query.SubscriptionReply, error) {
-	if !subject.ValidID(request.CustomerID) {
-		return query.SubscriptionReply{}, invalidCustomer()
-	}
-	return a.subscriptions.Get(ctx, request.CustomerID)
-}
-
-func (a *API) subscribe(ctx context.Context, request query.SubscribeRequest) (query.SubscriptionReply, error) {
-	switch {
-	case !subject.ValidID(request.CustomerID):
-		return query.SubscriptionReply{}, invalidCustomer()
-	case !subject.ValidID(request.Plan):
-		return query.SubscriptionReply{}, invalid("plan %v", subject.ErrInvalidID)
-	case request.Status != query.SubscriptionActive && request.Status != query.SubscriptionCancelled:
-		return query.SubscriptionReply{}, invalid("status must be active or cancelled")
-	case len(request.Features) > maxFeatures:
-		return query.SubscriptionReply{}, invalid("there may be at most %d features", maxFeatures)
-	case slices.ContainsFunc(request.Features, func(feature string) bool { return !subject.ValidID(feature) }):
-		return query.SubscriptionReply{}, invalid("each of the features %v", subject.ErrInvalidID)
-	case !isLine(request.Actor.String(), maxID):
-		return query.SubscriptionReply{}, invalid("actor must be a line of at most %d bytes", maxID)
-	}
-	return a.subscriptions.Set(ctx, &request)
 }
 
 // isLine keeps control characters out: some are harmful in a header, some are impossible in a column.

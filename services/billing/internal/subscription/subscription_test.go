@@ -10,69 +10,23 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/galley-engine/galley/pkg/outbox"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/testkit"
-	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
-	"github.com/galley-engine/galley/services/billing/internal/ledger"
-	"github.com/galley-engine/galley/services/billing/internal/subscription"
-	"github.com/galley-engine/galley/services/billing/migrations"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-func start() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
-
-type fixture struct {
-	*subscription.Register
-	work, read *pgxpool.Pool
-	clock      *testkit.Clock
-}
-
-func setUp(t *testing.T) *fixture {
-	t.Helper()
-	url := testkit.Postgres(t)
-	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
-	open := func(role string, settings map[string]string) *pgxpool.Pool {
-		pool, err := postgres.Open(t.Context(), postgres.PoolConfig{URL: url, Role: role, MaxConns: 4, Settings: settings})
-		require.NoError(t, err)
-		t.Cleanup(pool.Close)
-		return pool
-	}
-	f := &fixture{work: open(migrations.Role, ledger.PoolSettings()), read: open(migrations.Reader, nil), clock: testkit.NewClock(start())}
-	f.Register = subscription.New(f.work, f.read, outbox.New(f.work, nil, "billing", zerolog.Nop()), f.clock.Now)
-	return f
-}
-
-func request(customer, plan string, status query.SubscriptionStatus, features ...string) *query.SubscribeRequest {
-	return &query.SubscribeRequest{
-		CustomerID: customer, Plan: plan, Status: status, Features: features, Actor: event.Actor{Type: "operator", ID: "operator"},
-	}
-}
-
-// activities are those in the outbox, as "<subject> <actor> <changes>".
-func (f *fixture) activities(t *testing.T) []string {
-	t.Helper()
-	rows, err := f.work.Query(t.Context(), `SELECT subject || ' ' || (header->>'ce-actor') || ' ' || (convert_from(data, 'UTF8')::json->>'changes')
-		FROM billing.outbox ORDER BY id`)
-	require.NoError(t, err)
-	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
-	return found
-}
-
-func TestSubscription(t *testing.T) {
+func TestNotes(t *testing.T) {
 	t.Parallel()
-	f := setUp(t)
+	f := newWorld(t)
 	none, err := f.Get(t.Context(), "alice")
 	require.NoError(t, err)
 	require.Equal(t, query.SubscriptionReply{CustomerID: "alice", Status: query.SubscriptionNone, Features: []string{}}, none)
-	_, err = f.work.Exec(t.Context(), `INSERT INTO billing.accounts VALUES ('alice', 2500000, now()), ('bob', 1, now())`)
+	_, err = f.work.Exec(t.Context(), `INSERT INTO billing.accounts (customer_id, balance, created_at) VALUES ('alice', 2500000, now()), ('bob', 1, now())`)
 	require.NoError(t, err)
 
 	first, at := f.clock.Now(), "galley.activity.alice.subscription.updated operator:operator "
@@ -106,9 +60,9 @@ func TestSubscription(t *testing.T) {
 	}, f.activities(t))
 }
 
-func TestChangesAtTheSameTime(t *testing.T) {
+func TestNotesAtTheSameTime(t *testing.T) {
 	t.Parallel()
-	f := setUp(t)
+	f := newWorld(t)
 	var group sync.WaitGroup
 	errs := make([]error, 8)
 	for i := range errs {
@@ -127,7 +81,7 @@ func TestChangesAtTheSameTime(t *testing.T) {
 
 func TestRoles(t *testing.T) {
 	t.Parallel()
-	f := setUp(t)
+	f := newWorld(t)
 	for _, customer := range []string{"alice", "bob"} {
 		_, err := f.Set(t.Context(), request(customer, "pro", query.SubscriptionActive))
 		require.NoError(t, err)
@@ -149,19 +103,23 @@ func TestRoles(t *testing.T) {
 		require.Equal(t, "42501", failure.Code, failure.Message)
 	}
 	for _, statement := range []string{
-		`INSERT INTO billing.subscriptions VALUES ('carol', 'pro', 'active', '{}', now(), now())`,
+		`INSERT INTO billing.subscriptions VALUES ('carol', 'pro', 'active', '{}', now(), now())`, `INSERT INTO billing.plans VALUES ('x', 1, '{}', '', now())`,
+		`INSERT INTO billing.retired_plans VALUES ('x', now())`,
 		`UPDATE billing.subscriptions SET plan = 'x'`, `DELETE FROM billing.subscriptions`,
 	} {
 		refused(f.read, statement)
 	}
 	for _, statement := range []string{
 		`UPDATE billing.subscriptions SET customer_id = 'x'`, `UPDATE billing.subscriptions SET created_at = now()`,
-		`DELETE FROM billing.subscriptions`, `TRUNCATE billing.subscriptions`,
+		`DELETE FROM billing.subscriptions`, `TRUNCATE billing.subscriptions`, `UPDATE billing.plans SET version = 2`,
+		`DELETE FROM billing.plans`, `TRUNCATE billing.plans`, `DELETE FROM billing.retired_plans`,
 	} {
 		refused(f.work, statement)
 	}
 	for _, statement := range []string{
 		`UPDATE billing.subscriptions SET plan = ''`, `UPDATE billing.subscriptions SET status = 'none'`,
+		`UPDATE billing.subscriptions SET version = 1`, `UPDATE billing.subscriptions SET cancel_at_end = true`,
+		`UPDATE billing.subscriptions SET next_plan = 'pro'`,
 	} {
 		_, err := f.work.Exec(t.Context(), statement)
 		require.ErrorContains(t, err, "check constraint")

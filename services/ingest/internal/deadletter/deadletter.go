@@ -99,8 +99,10 @@ func customerOf(name string) string {
 	if execution, _, _, err := subject.ParseExecution(name); err == nil {
 		customer = execution.Customer
 	} else {
-		for _, prefix := range []string{subject.AllRuns, subject.AllSignals, subject.AllDueExecutions, subject.AllDueSchedules} {
-			if rest, found := strings.CutPrefix(name, strings.TrimSuffix(prefix, ">")); found {
+		for _, prefix := range []string{
+			subject.AllRuns, subject.AllSignals, subject.AllDueExecutions, subject.AllDueSchedules, subject.AllDuePeriods,
+		} {
+			if rest, found := strings.CutPrefix(name, strings.TrimRight(prefix, "*>")); found {
 				customer, _, _ = strings.Cut(rest, ".")
 			}
 		}
