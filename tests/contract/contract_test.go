@@ -64,6 +64,8 @@ func events() map[string]struct {
 		"run-request": {contract.RunRequest, &event.RunRequest{}},
 		"rejection":   {contract.Rejection, &event.Rejection{}},
 		"activity":    {contract.Activity, &event.Activity{}},
+		"low_balance": {contract.Alert, &event.Alert{}},
+		"exhausted":   {contract.Alert, &event.Alert{}},
 	}
 }
 
@@ -314,11 +316,12 @@ func TestDocumentationNamesEverything(t *testing.T) {
 	require.NoError(t, err)
 	named := []string{
 		subject.StreamExecutions, subject.StreamRuns, subject.StreamSignals, subject.StreamDelays, subject.StreamActivity,
-		subject.StreamDeadLetters, subject.BucketRecipes, subject.BucketSignals,
+		subject.StreamBilling, subject.StreamDeadLetters, subject.BucketRecipes, subject.BucketSignals,
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Signal("<name>"),
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Delay(), subject.Execution{Customer: "<customer>", ID: "<execution>"}.Due(),
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Notify(),
 		subject.RunRequest("<customer>"), subject.RunRejected("<customer>"), subject.Activity("<customer>", "<resource>.<verb>"),
+		subject.Billing("<customer>", "<event>"), event.AlertLowBalance.Type(), event.AlertExhausted.Type(),
 		subject.DeadLetter("<stream>"), subject.Query("<service>", "<name>"),
 		"galley.execution.<shard>.<customer>.<execution>.<event>", "galley.execution.<shard>.<customer>.<execution>.<event>.<number>",
 		subject.ExecutionMilestones,

@@ -26,6 +26,7 @@ const (
 	RunRequest = "run-request"
 	Rejection  = "rejection"
 	Activity   = "activity"
+	Alert      = "alert"
 	Headers    = "headers"
 )
 
@@ -97,6 +98,9 @@ func types() map[string]string {
 		event.TypeRunRequested: RunRequest,
 		event.TypeRunRejected:  Rejection,
 		event.TypeActivity:     Activity,
+
+		event.AlertLowBalance.Type(): Alert,
+		event.AlertExhausted.Type():  Alert,
 	}
 }
 

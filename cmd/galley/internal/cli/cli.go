@@ -56,8 +56,10 @@ type grammar struct {
 		Stuck executionsStuckCommand `cmd:"" help:"List executions that are stuck (operator); exit 1 when there are any."`
 	} `cmd:"" help:"Look at executions, end, repeat and answer them."`
 	Credits struct {
-		Show  creditsShowCommand  `cmd:"" default:"withargs" help:"Print the balance and the newest rows of the ledger."`
-		Grant creditsGrantCommand `cmd:"" help:"Give a customer credits (operator)."`
+		Show       creditsShowCommand       `cmd:"" default:"withargs" help:"Print the balance, what is left of which grants, and the newest rows of the ledger."`
+		Grant      creditsGrantCommand      `cmd:"" help:"Give a customer credits (operator)."`
+		Overdraft  creditsOverdraftCommand  `cmd:"" help:"Set how far debits may bring a customer's balance below 0 (operator)."`
+		LowBalance creditsLowBalanceCommand `cmd:"" help:"Set below which balance a customer is told (operator)."`
 	} `cmd:"" help:"Look at credits and grant them."`
 	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions and set them."`
 	Secrets      struct {

@@ -8,7 +8,6 @@ import (
 	"github.com/galley-engine/galley/cmd/galley/internal/client"
 	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/pkg/lifecycle"
-	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 )
 
@@ -109,50 +108,6 @@ func (c *executionsGetCommand) Run(app *app) error {
 	}
 	app.report.Response(standing.Response)
 	app.report.Waits(standing.Waits)
-	return nil
-}
-
-type creditsShowCommand struct{ connection }
-
-// Run prints the balance and the ledger.
-func (c *creditsShowCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	balance, err := api.Balance(app.ctx)
-	if err != nil {
-		return err
-	}
-	transactions, err := api.Transactions(app.ctx, "", maxListed)
-	if err != nil {
-		return err
-	}
-	app.report.Heading(balance.CustomerID, balance.Available.String()+" credits")
-	app.report.Ledger(transactions)
-	return nil
-}
-
-type creditsGrantCommand struct {
-	connection
-	Customer string       `arg:"" help:"Who gets them."`
-	Amount   credit.Micro `arg:"" help:"How many, such as 12.5."`
-	Reason   string       `help:"Why, for the ledger."`
-}
-
-// Run grants credits.
-func (c *creditsGrantCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	reply, err := api.Grant(app.ctx, client.Grant{CustomerID: c.Customer, Amount: c.Amount, Reason: c.Reason}, "")
-	if err != nil {
-		return err
-	}
-	app.report.Line("%s has %s credits now", reply.Balance.CustomerID, reply.Balance.Available)
 	return nil
 }
 

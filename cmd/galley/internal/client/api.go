@@ -131,33 +131,8 @@ func (c *Client) Execution(ctx context.Context, id string) (Standing, error) {
 	return call[Standing](ctx, c, request{method: http.MethodGet, path: api + "/executions/" + url.PathEscape(id)})
 }
 
-// Balance gets the customer's balance.
-func (c *Client) Balance(ctx context.Context) (query.BalanceReply, error) {
-	return call[query.BalanceReply](ctx, c, request{method: http.MethodGet, path: api + "/credits"})
-}
-
-// Transactions lists the newest rows of the ledger, of one execution or, with "", of all.
-func (c *Client) Transactions(ctx context.Context, execution string, limit int) ([]query.Transaction, error) {
-	found, err := list[query.Transaction](ctx, c, "/credits/transactions", execution, limit)
-	return found.Items, err
-}
-
 // AuditEvents lists the newest rows of the audit log, of one execution or, with "", of all.
 func (c *Client) AuditEvents(ctx context.Context, execution string, limit int) ([]query.AuditEvent, error) {
 	found, err := list[query.AuditEvent](ctx, c, "/audit/events", execution, limit)
 	return found.Items, err
-}
-
-// Grant is an amount of credits for a customer.
-type Grant struct {
-	CustomerID string       `json:"customer_id"`
-	Amount     credit.Micro `json:"amount"`
-	Reason     string       `json:"reason,omitempty"`
-}
-
-// Grant gives a customer credits (operator). With a key, the same call again is the same grant; with "" it is another one.
-func (c *Client) Grant(ctx context.Context, grant Grant, key string) (query.GrantReply, error) {
-	return call[query.GrantReply](ctx, c, request{
-		method: http.MethodPost, path: api + "/credits/grants", body: grant, header: idempotent(key),
-	})
 }

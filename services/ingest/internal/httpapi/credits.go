@@ -3,6 +3,8 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
@@ -14,8 +16,9 @@ import (
 )
 
 const (
-	maxGrant  = 1_000_000_000 * credit.One
-	maxReason = 500
+	maxGrant   = 1_000_000_000 * credit.One
+	maxReason  = 500
+	mustAmount = "an amount of credits with at most six decimal places"
 )
 
 // grantNamespace is the namespace of the ids (UUIDv5) of grants that are derived from idempotency keys.
@@ -26,7 +29,8 @@ var grantNamespace = uuid.MustParse("8c5d6f0e-3c0b-4f6e-9a47-1d0f8f3f5b62")
 func (a *API) registerCredits(routes huma.API) {
 	register(a, routes, huma.Operation{
 		OperationID: "get-balance", Method: http.MethodGet, Path: prefix + "/credits", Tags: []string{"credits"},
-		Summary: "Get the balance",
+		Summary:     "Get the balance",
+		Description: "With the grants of which something is left, at most 200, in the order in which they are burnt.",
 	}, nil, a.getBalance)
 	register(a, routes, huma.Operation{
 		OperationID: "list-transactions", Method: http.MethodGet, Path: prefix + "/credits/transactions", Tags: []string{"credits"},
@@ -39,6 +43,16 @@ func (a *API) registerCredits(routes huma.API) {
 		Parameters:    []*huma.Param{header("Idempotency-Key", "Up to 255 printable characters")},
 		DefaultStatus: http.StatusCreated,
 	}, documented[GrantRequest](routes, "application/json"), a.grant)
+	register(a, routes, huma.Operation{
+		OperationID: "set-overdraft", Method: http.MethodPut, Path: prefix + "/customers/{customer_id}/overdraft", Tags: []string{"credits"},
+		Summary:     "Set how far debits may bring the balance below 0 (operator)",
+		Description: "A limit below what is used already stops further debits.",
+	}, documented[OverdraftBody](routes, "application/json"), a.setOverdraft)
+	register(a, routes, huma.Operation{
+		OperationID: "set-low-balance", Method: http.MethodPut, Path: prefix + "/customers/{customer_id}/low-balance", Tags: []string{"credits"},
+		Summary:     "Set below which balance the customer is told",
+		Description: "The event `low_balance` comes once, until a grant has brought the balance back. Without a threshold it never comes.",
+	}, documented[LowBalanceBody](routes, "application/json"), a.setLowBalance)
 }
 
 type balanceInput struct{ Scope }
@@ -102,6 +116,9 @@ type GrantRequest struct {
 	CustomerID id           `json:"customer_id"`
 	Amount     credit.Micro `json:"amount"`
 	Reason     string       `json:"reason,omitempty" maxLength:"500"`
+	Kind       string       `json:"kind,omitempty" enum:"monthly,top_up,promotional,rollover,proration" default:"top_up"`
+	Priority   int          `json:"priority,omitempty" minimum:"0" maximum:"100" default:"50" doc:"Grants of a lower one are burnt first"`
+	ExpiresAt  *time.Time   `json:"expires_at,omitempty" doc:"When what is left is taken back; absent for never"`
 }
 
 type grantInput struct {
@@ -126,18 +143,18 @@ func (a *API) grant(ctx context.Context, caller *caller, input *grantInput) (*gr
 	}
 	wanted := query.GrantRequest{Actor: caller.actor()}
 	err := input.decode(identifier("customer_id", &wanted.CustomerID), text("reason", &wanted.Reason),
-		field{name: "amount", required: true, into: &wanted.Amount, must: "an amount of credits with at most six decimal places"})
+		field{name: "amount", required: true, into: &wanted.Amount, must: mustAmount},
+		field{name: "kind", into: &wanted.Kind, must: "a string"},
+		field{name: "priority", into: &wanted.Priority, must: "a whole number"},
+		field{name: "expires_at", into: &wanted.ExpiresAt, must: "a time as in RFC 3339"})
 	if err != nil {
 		return nil, err
 	}
 	if wanted.CustomerID, err = caller.actFor(wanted.CustomerID, Place{Path: "/customer_id"}); err != nil {
 		return nil, err
 	}
-	if wanted.Amount <= 0 || wanted.Amount > maxGrant {
-		return nil, invalid(Place{Path: "/amount", Message: "must be above 0 and at most " + maxGrant.String()})
-	}
-	if len(wanted.Reason) > maxReason {
-		return nil, invalid(Place{Path: "/reason", Message: "must have at most 500 bytes"})
+	if found := grantPlaces(&wanted); len(found) > 0 {
+		return nil, invalid(found...)
 	}
 	if wanted.ID, err = grantID(wanted.CustomerID, input.keys); err != nil {
 		return nil, err
@@ -153,6 +170,23 @@ func (a *API) grant(ctx context.Context, caller *caller, input *grantInput) (*gr
 	return &grantOutput{Status: created(!reply.Repeated), Body: reply}, nil
 }
 
+// grantPlaces are those that break a rule. Whether the expiry is in the future matters only for a grant that was not made before.
+func grantPlaces(wanted *query.GrantRequest) (found []Place) {
+	if wanted.Amount <= 0 || wanted.Amount > maxGrant {
+		found = append(found, Place{Path: "/amount", Message: "must be above 0 and at most " + maxGrant.String()})
+	}
+	if wanted.Kind != "" && !wanted.Kind.Valid() {
+		found = append(found, Place{Path: "/kind", Message: "must be monthly, top_up, promotional, rollover or proration"})
+	}
+	if wanted.Priority != nil && (*wanted.Priority < 0 || *wanted.Priority > query.MaxPriority) {
+		found = append(found, Place{Path: "/priority", Message: "must be 0 to " + strconv.Itoa(query.MaxPriority)})
+	}
+	if len(wanted.Reason) > maxReason {
+		found = append(found, Place{Path: "/reason", Message: "must have at most 500 bytes"})
+	}
+	return found
+}
+
 func grantID(customer string, keys []string) (string, error) {
 	key, err := idempotencyKey(keys)
 	if err != nil {
@@ -163,4 +197,60 @@ func grantID(customer string, keys []string) (string, error) {
 	}
 	fresh, err := uuid.NewV7()
 	return fresh.String(), err
+}
+
+// OverdraftBody documents the body.
+type OverdraftBody struct {
+	Limit credit.Micro `json:"limit"`
+}
+
+type setLimitInput struct {
+	CustomerID id `path:"customer_id"`
+	JSONBody
+}
+
+func (a *API) setOverdraft(ctx context.Context, caller *caller, input *setLimitInput) (*balanceOutput, error) {
+	if err := caller.requireOperator(); err != nil {
+		return nil, err
+	}
+	wanted := query.OverdraftRequest{CustomerID: string(input.CustomerID), Actor: caller.actor()}
+	if err := input.decode(field{name: "limit", required: true, into: &wanted.Limit, must: mustAmount}); err != nil {
+		return nil, err
+	}
+	if wanted.Limit < 0 || wanted.Limit > maxGrant {
+		return nil, invalid(Place{Path: "/limit", Message: "must be 0 to " + maxGrant.String()})
+	}
+	return a.setLimit(ctx, wanted.CustomerID, query.Overdraft, wanted)
+}
+
+// LowBalanceBody documents the body.
+type LowBalanceBody struct {
+	Threshold *credit.Micro `json:"threshold,omitempty"`
+}
+
+func (a *API) setLowBalance(ctx context.Context, caller *caller, input *setLimitInput) (*balanceOutput, error) {
+	customer, err := caller.actFor(string(input.CustomerID), Place{In: "path", Path: "/customer_id"})
+	if err != nil {
+		return nil, err
+	}
+	wanted := query.LowBalanceRequest{CustomerID: customer, Actor: caller.actor()}
+	if err := input.decode(field{name: "threshold", into: &wanted.Threshold, must: mustAmount}); err != nil {
+		return nil, err
+	}
+	if wanted.Threshold != nil && (*wanted.Threshold < 0 || *wanted.Threshold > maxGrant) {
+		return nil, invalid(Place{Path: "/threshold", Message: "must be 0 to " + maxGrant.String()})
+	}
+	return a.setLimit(ctx, customer, query.LowBalance, wanted)
+}
+
+func (a *API) setLimit(ctx context.Context, customer, name string, wanted any) (*balanceOutput, error) {
+	// Billing takes every customer for real.
+	if err := a.catalogue.RequireCustomer(ctx, customer); err != nil {
+		return nil, err
+	}
+	reply, err := bus.Ask[query.BalanceReply](ctx, a.bus, query.ServiceBilling, name, wanted)
+	if err != nil {
+		return nil, err
+	}
+	return &balanceOutput{Body: reply}, nil
 }

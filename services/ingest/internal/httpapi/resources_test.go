@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/url"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
@@ -147,9 +149,12 @@ func TestCredits(t *testing.T) {
 	require.Equal(t, []any{503, "UNAVAILABLE", "billing does not answer", true}, []any{p.Status, p.Code, p.Detail, p.Retryable})
 
 	answer(t, s, query.ServiceBilling, query.Balance, func(r query.BalanceRequest) (query.BalanceReply, error) {
-		return query.BalanceReply{CustomerID: r.CustomerID, Posted: 1_080_000, Available: 1_080_000}, nil
+		lots := []query.Lot{{ID: "g", Kind: query.GrantTopUp, Priority: 50, Amount: 2_000_000, Remaining: 1_080_000}}
+		return query.BalanceReply{CustomerID: r.CustomerID, Posted: 1_080_000, Available: 2_080_000, Overdraft: 1_000_000, Grants: lots}, nil
 	})
-	require.JSONEq(t, `{"customer_id":"alice","posted":1.08,"available":1.08}`, string(s.call(t, key, "GET", "/api/v1/credits", nil).body))
+	require.JSONEq(t, `{"customer_id":"alice","posted":1.08,"available":2.08,"overdraft":1,
+		"grants":[{"grant_id":"g","kind":"top_up","priority":50,"amount":2,"remaining":1.08}]}`,
+		string(s.call(t, key, "GET", "/api/v1/credits", nil).body))
 
 	answer(t, s, query.ServiceBilling, query.Transactions, func(r query.TransactionsRequest) (query.TransactionsReply, error) {
 		reply := query.TransactionsReply{Transactions: []query.Transaction{{ID: r.Before, ExecutionID: r.ExecutionID, Amount: -80_000}}}
@@ -189,11 +194,55 @@ func TestCredits(t *testing.T) {
 	require.Equal(t, 201, grant(`{"customer_id":"bob","amount":1}`, "Idempotency-Key", "k").status)
 	require.NotEqual(t, asked[0].ID, asked[4].ID, "customers do not share keys")
 
+	require.Equal(t, 201, grant(`{"customer_id":"bob","amount":1,"kind":"promotional","priority":0,"expires_at":"2030-01-02T03:04:05+01:00"}`).status)
+	require.Equal(t, query.GrantPromotional, asked[5].Kind)
+	require.Zero(t, *asked[5].Priority)
+	require.True(t, asked[5].ExpiresAt.Equal(time.Date(2030, 1, 2, 2, 4, 5, 0, time.UTC)))
+	for name, value := range map[string]string{
+		"kind": `"gift"`, "priority": `101`, "expires_at": `"tomorrow"`,
+	} {
+		refused := grant(`{"customer_id":"alice","amount":1,"` + name + `":` + value + `}`).problem(t)
+		require.Equal(t, []any{422, "/" + name}, []any{refused.Status, places(refused)})
+	}
 	require.Equal(t, 409, grant(`{"customer_id":"alice","amount":1,"reason":"refuse"}`).status)
 	require.Equal(t, 404, grant(`{"customer_id":"nobody","amount":1}`).status)
 	for _, amount := range []string{`0`, `-1`, `"x"`, `0.0000001`, `1e3`, `1000000001`, `null`, `{}`} {
 		refused := grant(`{"customer_id":"alice","amount":` + amount + `}`).problem(t)
 		require.Equal(t, []any{422, "/amount"}, []any{refused.Status, places(refused)}, amount)
+	}
+}
+
+func TestLimitsOfCredits(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	key := s.customer(t, "alice")
+	var overdraft query.OverdraftRequest
+	answer(t, s, query.ServiceBilling, query.Overdraft, func(r query.OverdraftRequest) (query.BalanceReply, error) {
+		overdraft = r
+		return query.BalanceReply{CustomerID: r.CustomerID, Overdraft: r.Limit}, nil
+	})
+	var low query.LowBalanceRequest
+	answer(t, s, query.ServiceBilling, query.LowBalance, func(r query.LowBalanceRequest) (query.BalanceReply, error) {
+		low = r
+		return query.BalanceReply{CustomerID: r.CustomerID, LowBalance: r.Threshold}, nil
+	})
+	const overdraftPath, lowPath = "/api/v1/customers/alice/overdraft", "/api/v1/customers/alice/low-balance"
+	require.Equal(t, 200, s.call(t, operatorKey, "PUT", overdraftPath, `{"limit":"2.5"}`).status)
+	require.Equal(t, query.OverdraftRequest{CustomerID: "alice", Limit: 2_500_000, Actor: event.Actor{Type: "operator", ID: "operator"}}, overdraft)
+	require.Equal(t, 403, s.call(t, key, "PUT", overdraftPath, `{"limit":1}`).status)
+	require.Equal(t, 200, s.call(t, key, "PUT", lowPath, `{"threshold":0.5}`).status)
+	require.EqualValues(t, 500_000, *low.Threshold)
+	require.Equal(t, "api_key", low.Actor.Type)
+	for _, none := range []string{`{}`, `{"threshold":null}`} {
+		require.Equal(t, 200, s.call(t, operatorKey, "PUT", lowPath, none).status)
+		require.Nil(t, low.Threshold)
+	}
+	require.Equal(t, 404, s.call(t, operatorKey, "PUT", "/api/v1/customers/nobody/overdraft", `{"limit":1}`).status)
+	for _, amount := range []string{`-1`, `0.0000001`, `"x"`, `1000000001`} {
+		for path, name := range map[string]string{overdraftPath: "limit", lowPath: "threshold"} {
+			refused := s.call(t, operatorKey, "PUT", path, `{"`+name+`":`+amount+`}`).problem(t)
+			require.Equal(t, []any{422, "/" + name}, []any{refused.Status, places(refused)}, amount)
+		}
 	}
 }
 
