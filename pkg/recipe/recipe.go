@@ -165,13 +165,17 @@ func (s *Step) ShouldRun(ctx context.Context, scope *Scope) (bool, error) {
 func (r *Recipe) Quote() credit.Micro {
 	var sum credit.Micro
 	for _, step := range r.Steps {
-		times := credit.Micro(1)
-		if step.ForEach != nil {
-			times = credit.Micro(step.ForEach.MaxItems)
-		}
-		sum += step.Price.Quote() * times
+		sum += step.Quote()
 	}
 	return sum
+}
+
+// Quote is the most that the step can cost, with all the items that it may have.
+func (s *Step) Quote() credit.Micro {
+	if s.ForEach != nil {
+		return s.Price.Quote() * credit.Micro(s.ForEach.MaxItems)
+	}
+	return s.Price.Quote()
 }
 
 // Canonical is the document as JSON in one fixed form: no white space, keys in the order of their bytes, numbers in their

@@ -386,9 +386,9 @@ type Response struct {
 
 // Metadata is what the response tells about the execution itself.
 type Metadata struct {
-	DurationMS         int64         `json:"duration_ms"`
-	RecordsProcessed   int           `json:"records_processed"`
-	CreditsConsumed    credit.Micro  `json:"credits_consumed"`
+	DurationMS       int64        `json:"duration_ms"`
+	RecordsProcessed int          `json:"records_processed"`
+	CreditsConsumed  credit.Micro `json:"credits_consumed"`
 	Receipt
 	ComponentsExecuted int           `json:"components_executed"`
 	Timestamp          time.Time     `json:"timestamp"`

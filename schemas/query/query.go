@@ -24,6 +24,8 @@ const (
 	Ready = "ready"
 	// Start (ingest): StartRequest to StartReply. Idempotent by Key.
 	Start = "start"
+	// Outcomes (ingest): OutcomesRequest to OutcomesReply.
+	Outcomes = "outcomes"
 	// Balance (billing): BalanceRequest to BalanceReply.
 	Balance = "balance"
 	// Grant (billing): GrantRequest to GrantReply. Idempotent by ID.
@@ -36,6 +38,8 @@ const (
 	Transactions = "transactions"
 	// Statement (billing): StatementRequest to StatementReply.
 	Statement = "statement"
+	// Reconciliation (billing): ReconciliationRequest to ReconciliationReply.
+	Reconciliation = "reconciliation"
 	// Subscription (billing): SubscriptionRequest to SubscriptionReply.
 	Subscription = "subscription"
 	// Subscribe (billing): SubscribeRequest to SubscriptionReply. Idempotent: it says what is to be.
@@ -207,8 +211,10 @@ type Transaction struct {
 	Amount       credit.Micro `json:"amount"`
 	BalanceAfter credit.Micro `json:"balance_after"`
 	ExecutionID  string       `json:"execution_id,omitempty"`
-	Reason       string       `json:"reason,omitempty"`
-	CreatedAt    time.Time    `json:"created_at"`
+	// GrantID is there for grant and expire.
+	GrantID   string    `json:"grant_id,omitempty"`
+	Reason    string    `json:"reason,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
 }
 
 // AuditEventsRequest asks for audit rows, newest first.

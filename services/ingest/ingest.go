@@ -29,6 +29,7 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/queue"
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
 	"github.com/galley-engine/galley/services/ingest/internal/schedule"
+	"github.com/galley-engine/galley/services/ingest/internal/usage"
 	"github.com/galley-engine/galley/services/ingest/internal/watch"
 	"github.com/galley-engine/galley/services/ingest/migrations"
 )
@@ -139,7 +140,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	})
 	requests := queue.New(queue.Deps{Bus: messages, Pool: writer, Clock: now, Log: log})
 	api := httpapi.New(httpapi.Deps{
-		Executor: acceptor, Executions: history, Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
+		Executor: acceptor, Quoter: acceptor, Executions: history, Usage: usage.NewReader(reader), Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
 		DeadLetters: deadletter.New(messages, reader, events, now), Bus: messages,
 		Checks:      s.Checks(),
 		OperatorKey: s.config.OperatorKey, Clock: now, Log: log,

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	maxPage   = 200
-	maxID     = 200
+	maxPage = 200
+	maxID   = 200
 )
 
 // API answers the queries.

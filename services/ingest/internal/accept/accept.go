@@ -21,6 +21,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
 )
 
@@ -77,6 +78,7 @@ type Accepted struct {
 // prepared is a command that was checked, on its way into the journal.
 type prepared struct {
 	command *Command
+	pinned  *catalogue.Pinned
 	request event.Request
 	entry   journal.Entry
 }
@@ -170,7 +172,7 @@ func (a *Acceptor) prepare(ctx context.Context, command *Command) (prepared, err
 			Code: problem.PayloadTooLarge, Message: "the input with what is kept of the earlier execution is over the limit of 1000 KiB",
 		}
 	}
-	return prepared{command: command, request: request, entry: journal.Entry{
+	return prepared{command: command, pinned: pinned, request: request, entry: journal.Entry{
 		Execution: subject.Execution{Customer: command.Customer, ID: id},
 		Kind:      event.Accepted, Source: query.ServiceIngest, Time: now, Header: header(&request, command.Trace), Data: data,
 	}}, nil

@@ -27,6 +27,7 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	"github.com/galley-engine/galley/services/ingest/internal/schedule"
+	"github.com/galley-engine/galley/services/ingest/internal/usage"
 	"github.com/galley-engine/galley/services/ingest/internal/watch"
 )
 
@@ -60,7 +61,9 @@ type Executions interface {
 // Deps is what an API is given.
 type Deps struct {
 	Executor    Executor
+	Quoter      Quoter
 	Executions  Executions
+	Usage       *usage.Reader
 	Control     *control.Controller
 	Catalogue   *catalogue.Catalogue
 	Schedules   *schedule.Store
@@ -78,7 +81,9 @@ type Deps struct {
 // API answers requests.
 type API struct {
 	executor     Executor
+	quoter       Quoter
 	executions   Executions
+	usage        *usage.Reader
 	control      *control.Controller
 	catalogue    *catalogue.Catalogue
 	schedules    *schedule.Store
@@ -100,7 +105,7 @@ type API struct {
 // New makes an API.
 func New(deps Deps) *API {
 	return &API{
-		executor: deps.Executor, executions: deps.Executions, control: deps.Control, catalogue: deps.Catalogue,
+		executor: deps.Executor, quoter: deps.Quoter, executions: deps.Executions, usage: deps.Usage, control: deps.Control, catalogue: deps.Catalogue,
 		schedules: deps.Schedules, watch: deps.Watch, deadLetters: deps.DeadLetters, bus: deps.Bus, checks: deps.Checks,
 		files: file.NewStore(deps.Bus.JS), transfers: newTransfers(),
 		watches:      make(chan struct{}, maxWatches),
@@ -155,7 +160,9 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	app.Use(prefix, a.guard)
 	a.registerExecute(routes)
 	a.registerStuck(routes)
+	a.registerQuote(routes)
 	a.registerExecutions(routes)
+	a.registerReceipt(routes)
 	a.registerControl(routes)
 	a.registerProgress(routes)
 	a.registerRecipes(routes)
@@ -164,6 +171,8 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerLimits(routes)
 	a.registerSubscriptions(routes)
 	a.registerCredits(routes)
+	a.registerUsage(routes)
+	a.registerStatement(routes)
 	a.registerAudit(routes)
 	a.registerSecrets(routes)
 	a.registerSchedules(routes)

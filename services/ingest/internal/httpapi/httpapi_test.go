@@ -38,6 +38,7 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	inbox "github.com/galley-engine/galley/services/ingest/internal/reply"
 	"github.com/galley-engine/galley/services/ingest/internal/schedule"
+	"github.com/galley-engine/galley/services/ingest/internal/usage"
 	"github.com/galley-engine/galley/services/ingest/internal/watch"
 	"github.com/galley-engine/galley/services/ingest/migrations"
 )
@@ -130,7 +131,7 @@ func newServerWith(t *testing.T, secretsKey string) *server {
 		Log: zerolog.New(s.log),
 	})
 	api := httpapi.New(httpapi.Deps{
-		Executor: s.executor, Executions: history, Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
+		Executor: s.executor, Quoter: acceptor, Executions: history, Usage: usage.NewReader(reader), Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
 		DeadLetters: deadletter.New(messages, reader, events, clock.System),
 		Bus:         messages, Checks: []health.Check{{Name: "postgres", Probe: reader.Ping}}, OperatorKey: operatorKey,
 		Clock: clock.System, Log: zerolog.New(s.log),

@@ -26,12 +26,18 @@ type route struct {
 // routes has every operation of the API; TestEveryRouteIsHere keeps it complete.
 func routes() map[string]route {
 	return map[string]route{
-		"health":           {method: "GET", path: "/api/v1/health", open: true},
-		"ready":            {method: "GET", path: "/api/v1/ready", open: true},
-		"execute-recipe":   {method: "POST", path: execute, body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
-		"list-executions":  {method: "GET", path: "/api/v1/executions?customer_id=%s"},
-		"get-execution":    {method: "GET", path: "/api/v1/executions/018f3a5e-0000-7000-8000-0000000000a1?customer_id=%s"},
-		"watch-execution":  {method: "GET", path: "/api/v1/executions/" + failedID + "/progress?customer_id=%s"},
+		"health":          {method: "GET", path: "/api/v1/health", open: true},
+		"ready":           {method: "GET", path: "/api/v1/ready", open: true},
+		"execute-recipe":  {method: "POST", path: execute, body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
+		"list-executions": {method: "GET", path: "/api/v1/executions?customer_id=%s"},
+		"get-execution":   {method: "GET", path: "/api/v1/executions/018f3a5e-0000-7000-8000-0000000000a1?customer_id=%s"},
+		"watch-execution": {method: "GET", path: "/api/v1/executions/" + failedID + "/progress?customer_id=%s"},
+		"quote-recipe":    {method: "POST", path: "/api/v1/recipes/quote", body: `{"agent_id":"cook","recipe_id":"soup","customer_id":"%s"}`},
+		"get-receipt":     {method: "GET", path: "/api/v1/executions/" + failedID + "/receipt?customer_id=%s"},
+		"get-usage": {
+			method: "GET", path: "/api/v1/usage?from=2026-01-01&to=2026-01-02&group_by=customer,day,recipe,kind&customer_id=%s",
+		},
+		"get-statement":    {method: "GET", path: "/api/v1/statement?from=2026-01-01&to=2026-01-02&customer_id=%s"},
 		"cancel-execution": {method: "POST", path: "/api/v1/executions/" + goingID + "/cancel?customer_id=%s", body: "{}"},
 		"resume-execution": {method: "POST", path: "/api/v1/executions/" + failedID + "/resume?customer_id=%s", body: "{}"},
 		"rerun-execution":  {method: "POST", path: "/api/v1/executions/" + failedID + "/rerun?customer_id=%s", body: `{"from_step":"ask"}`},
@@ -75,6 +81,8 @@ func routes() map[string]route {
 		"set-limits":            {method: "PUT", path: "/api/v1/customers/%s/limits", body: `{"max_concurrency":5}`, operator: true},
 		"get-subscription":      {method: "GET", path: "/api/v1/customers/%s/subscription"},
 		"set-subscription":      {method: "PUT", path: "/api/v1/customers/%s/subscription", body: `{"plan":"pro"}`, operator: true},
+		"set-overdraft":         {method: "PUT", path: "/api/v1/customers/%s/overdraft", body: `{"limit":5}`, operator: true},
+		"set-low-balance":       {method: "PUT", path: "/api/v1/customers/%s/low-balance", body: `{"threshold":5}`},
 		"set-vars":              {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
 	}
 }
@@ -116,11 +124,20 @@ func otherServices(t *testing.T, s *server) {
 	answer(t, s, query.ServiceBilling, query.Balance, func(r query.BalanceRequest) (query.BalanceReply, error) {
 		return query.BalanceReply{CustomerID: r.CustomerID, Posted: 1_500_000, Available: 1_500_000}, nil
 	})
+	answer(t, s, query.ServiceBilling, query.Overdraft, func(r query.OverdraftRequest) (query.BalanceReply, error) {
+		return query.BalanceReply{CustomerID: r.CustomerID}, nil
+	})
+	answer(t, s, query.ServiceBilling, query.LowBalance, func(r query.LowBalanceRequest) (query.BalanceReply, error) {
+		return query.BalanceReply{CustomerID: r.CustomerID}, nil
+	})
 	answer(t, s, query.ServiceBilling, query.Transactions, func(r query.TransactionsRequest) (query.TransactionsReply, error) {
 		return query.TransactionsReply{Transactions: []query.Transaction{{CustomerID: r.CustomerID}}}, nil
 	})
 	answer(t, s, query.ServiceBilling, query.Grant, func(r query.GrantRequest) (query.GrantReply, error) {
 		return query.GrantReply{Transaction: query.Transaction{CustomerID: r.CustomerID, Amount: r.Amount, Reason: r.ID}}, nil
+	})
+	answer(t, s, query.ServiceBilling, query.Statement, func(r query.StatementRequest) (query.StatementReply, error) {
+		return query.StatementReply{Movements: []query.Movement{{Kind: "of " + r.CustomerID}}}, nil
 	})
 	answer(t, s, query.ServiceBilling, query.Subscription, func(r query.SubscriptionRequest) (query.SubscriptionReply, error) {
 		return query.SubscriptionReply{CustomerID: r.CustomerID}, nil
@@ -180,7 +197,11 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 				own := r.call(t, s, alice, "alice")
 				require.Less(t, own.status, 300, string(own.body))
 				require.NotContains(t, string(own.body), "bob")
-				if name != "get-subscription" { // no path without a customer leads there
+				switch name {
+				case "get-subscription", "set-low-balance": // no path without a customer leads there
+				case "get-usage":
+					require.Equal(t, 200, r.call(t, s, operatorKey, "").status, "the operator gets all customers")
+				default:
 					require.Equal(t, 422, r.call(t, s, operatorKey, "").status, "the operator must say for whom")
 				}
 				require.Equal(t, 422, r.call(t, s, operatorKey, "*").status, "and cannot say for everybody")
