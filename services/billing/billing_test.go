@@ -34,6 +34,11 @@ const patience = 30 * time.Second
 // start runs the service and returns the bus of a client.
 func start(t *testing.T, url string) (*bus.Bus, *billing.Service) {
 	t.Helper()
+	return startAt(t, url, clock.System)
+}
+
+func startAt(t *testing.T, url string, now clock.Clock) (*bus.Bus, *billing.Service) {
+	t.Helper()
 	server := testkit.NATS(t)
 	open := func() *bus.Bus {
 		made, err := bus.New(server.Conn(t), bus.Settings{Replicas: 1, JournalRetention: bus.DefaultJournalRetention}, zerolog.Nop())
@@ -41,7 +46,7 @@ func start(t *testing.T, url string) (*bus.Bus, *billing.Service) {
 		return made
 	}
 	service, err := billing.New(billing.Config{}, process.Deps{
-		Bus: open(), DatabaseURL: url, AckWait: 5 * time.Second, Logger: zerolog.Nop(), Clock: clock.System,
+		Bus: open(), DatabaseURL: url, AckWait: 5 * time.Second, Logger: zerolog.Nop(), Clock: now,
 	})
 	require.NoError(t, err)
 	// The context of the test ends before its cleanup begins.
@@ -155,6 +160,14 @@ func TestQueriesRefuse(t *testing.T) {
 		"grant of nothing":          {query.Grant, grant(func(r *query.GrantRequest) { r.Amount = 0 }), "amount"},
 		"grant that takes":          {query.Grant, grant(func(r *query.GrantRequest) { r.Amount = -1 }), "amount"},
 		"grant of too much":         {query.Grant, grant(func(r *query.GrantRequest) { r.Amount = 1 << 62 }), "would exceed 1000000000 credits"},
+		"grant of an unknown kind": {query.Grant, grant(func(r *query.GrantRequest) { r.Kind = "gift" }), "kind must"},
+		"grant of priority -1":     {query.Grant, grant(func(r *query.GrantRequest) { r.Priority = new(-1) }), "priority must be 0 to 100"},
+		"grant of priority 101":    {query.Grant, grant(func(r *query.GrantRequest) { r.Priority = new(101) }), "priority must be 0 to 100"},
+		"grant that is over":       {query.Grant, grant(func(r *query.GrantRequest) { r.ExpiresAt = new(clock.System()) }), "expires_at must be in the future"},
+		"overdraft of everybody":   {query.Overdraft, query.OverdraftRequest{CustomerID: "*"}, "customer_id"},
+		"negative overdraft":       {query.Overdraft, query.OverdraftRequest{CustomerID: "a", Limit: -1}, "limit must be 0 to"},
+		"threshold of everybody":   {query.LowBalance, query.LowBalanceRequest{CustomerID: "*"}, "customer_id"},
+		"negative threshold":       {query.LowBalance, query.LowBalanceRequest{CustomerID: "a", Threshold: new(credit.Micro(-1))}, "threshold must be 0 to"},
 		"grant with a long reason":  {query.Grant, grant(func(r *query.GrantRequest) { r.Reason = strings.Repeat("x", 1001) }), "reason"},
 		"grant with a NUL":          {query.Grant, grant(func(r *query.GrantRequest) { r.Reason = "\x00" }), "reason"},
 		"grant by a broken actor":   {query.Grant, grant(func(r *query.GrantRequest) { r.Actor.ID = "a\r\nb: c" }), "actor"},
@@ -207,8 +220,9 @@ func TestReconcile(t *testing.T) {
 	require.NoError(t, conn.Close(t.Context()))
 	report, err := billing.Reconcile(t.Context(), url)
 	require.NoError(t, err)
-	require.Len(t, report.Drifts, 1)
+	require.Len(t, report.Drifts, 2)
 	assert.Equal(t, "customer cust_1: the balance is 2, the ledger adds up to 1", report.Drifts[0].String())
+	assert.Equal(t, "customer cust_1: the balance is 2, of the grants remains 1", report.Drifts[1].String())
 }
 
 func TestNewRefusesABadURL(t *testing.T) {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/galley-engine/galley/schemas/query"
@@ -30,4 +31,5 @@ func (r *Report) Balance(balance query.BalanceReply) {
 		{title: "expires", style: quiet},
 		{title: "id", style: quiet},
 	}, rows)
+	fmt.Fprintln(r.w)
 }

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"regexp"
@@ -179,7 +180,8 @@ func (r *Report) Ledger(transactions []query.Transaction) {
 	rows := make([][]string, len(transactions))
 	for i, t := range transactions {
 		rows[len(rows)-1-i] = []string{
-			strconv.FormatInt(t.ID, 10), clock(t.CreatedAt), t.Kind, t.Amount.String(), t.BalanceAfter.String(), t.Reason, t.ExecutionID,
+			strconv.FormatInt(t.ID, 10), clock(t.CreatedAt), t.Kind, t.Amount.String(), t.BalanceAfter.String(), t.Reason,
+			cmp.Or(t.ExecutionID, t.GrantID),
 		}
 	}
 	table(r.w, []column{
@@ -189,7 +191,7 @@ func (r *Report) Ledger(transactions []query.Transaction) {
 		{title: "amount", right: true, style: bySign},
 		{title: "balance", right: true},
 		{title: "reason"},
-		{title: "execution", style: quiet},
+		{title: "execution or grant", style: quiet},
 	}, rows)
 }
 

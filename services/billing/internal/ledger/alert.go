@@ -72,7 +72,7 @@ type expiry struct {
 
 // reports tells whether there is something to be published.
 func (w *walk) reports() bool {
-	if len(w.alerts) > 0 {
+	if len(w.alerts) > 0 || w.closes {
 		return true
 	}
 	for i := range w.postings {
@@ -83,7 +83,8 @@ func (w *walk) reports() bool {
 	return false
 }
 
-// queueReports stores what is to be published: the alerts, and an activity for each lot of which something has expired.
+// queueReports stores what is to be published: the alerts, and an activity for each lot of which something has expired and for each
+// execution that was closed.
 func (l *Ledger) queueReports(batch *pgx.Batch, w *walk) error {
 	for _, told := range w.alerts {
 		err := l.outbox.Queue(batch, outbox.Event{
@@ -103,7 +104,7 @@ func (l *Ledger) queueReports(batch *pgx.Batch, w *walk) error {
 			}
 		}
 	}
-	return nil
+	return l.queueClosings(batch, w)
 }
 
 func (l *Ledger) queueExpiry(batch *pgx.Batch, w *walk, customer string, lot *lot) error {

@@ -86,7 +86,8 @@ func scanLot(row pgx.CollectableRow) (query.Lot, error) {
 }
 
 const (
-	selectTransactions = `SELECT id, customer_id, kind, amount, balance_after, execution_id, COALESCE(reason, ''), created_at
+	selectTransactions = `SELECT id, customer_id, kind, amount, balance_after, execution_id, COALESCE(grant_id, ''),
+			COALESCE(reason, ''), created_at
 		FROM billing.credit_transactions`
 
 	pageOfCustomer = selectTransactions + `
@@ -138,8 +139,8 @@ func (r *Reader) Transactions(ctx context.Context, page Page) (query.Transaction
 func scanTransaction(row pgx.CollectableRow) (query.Transaction, error) {
 	var found query.Transaction
 	var execution pgtype.UUID
-	err := row.Scan(&found.ID, &found.CustomerID, &found.Kind, &found.Amount, &found.BalanceAfter, &execution, &found.Reason,
-		&found.CreatedAt)
+	err := row.Scan(&found.ID, &found.CustomerID, &found.Kind, &found.Amount, &found.BalanceAfter, &execution, &found.GrantID,
+		&found.Reason, &found.CreatedAt)
 	if execution.Valid {
 		found.ExecutionID = uuid.UUID(execution.Bytes).String()
 	}

@@ -27,6 +27,8 @@ type walk struct {
 	// parts is where the charges' parts lie, one after the other.
 	parts  []part
 	alerts []alert
+	// closes has what is settled reported: see Close.
+	closes bool
 }
 
 // charge is a Charge with what has to be stored of it.
