@@ -40,7 +40,7 @@ func TestNext(t *testing.T) {
 		"summer time": {1, "Europe/Berlin", "2026-02-01T08:00:00Z", []string{
 			"2026-02-28T23:00:00Z", "2026-03-31T22:00:00Z", "2026-04-30T22:00:00Z",
 		}},
-		"winter time": {31, "Europe/Berlin", "2026-10-01T08:00:00Z", []string{"2026-10-30T23:00:00Z", "2026-11-29T23:00:00Z"}},
+		"winter time":             {31, "Europe/Berlin", "2026-10-01T08:00:00Z", []string{"2026-10-30T23:00:00Z", "2026-11-29T23:00:00Z"}},
 		"another day in the zone": {10, "Pacific/Auckland", "2026-06-09T13:00:00Z", []string{"2026-07-09T12:00:00Z"}},
 		"far west":                {10, "Pacific/Pago_Pago", "2026-06-09T13:00:00Z", []string{"2026-06-10T11:00:00Z"}},
 		"far east":                {1, "Pacific/Kiritimati", "2026-06-01T00:00:00Z", []string{"2026-06-30T10:00:00Z"}},

@@ -106,7 +106,7 @@ func (t *turn) subscribe(ctx context.Context, request *query.SubscribeRequest, o
 // keepsCalendar refuses another calendar for a subscription that goes on. A request that is repeated says what is so already.
 func (t *turn) keepsCalendar(request *query.SubscribeRequest) error {
 	if request.Anchor != 0 && request.Anchor != t.anchor || request.TimeZone != "" && request.TimeZone != t.zone ||
-		request.Start != nil && !(t.period == 1 && request.Start.Truncate(time.Microsecond).Equal(t.start)) {
+		request.Start != nil && (t.period != 1 || !request.Start.Truncate(time.Microsecond).Equal(t.start)) {
 		return refusal(problem.Conflict, "a subscription goes on, and its start, anchor day and time zone stay as they are: cancel it first")
 	}
 	return nil

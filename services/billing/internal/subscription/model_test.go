@@ -1,0 +1,273 @@
+package subscription_test
+
+import (
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/billing/internal/ledger"
+	"github.com/galley-engine/galley/services/billing/internal/period"
+)
+
+// lot is a grant as the model knows it. until is zero for one that never expires.
+type lot struct {
+	id      string
+	until   time.Time
+	amount  credit.Micro
+	left    credit.Micro
+	current bool // of the period that goes on
+}
+
+// model is the simplest subscription: everything happens on time.
+type model struct {
+	calendar period.Calendar
+	active   bool
+	plan     *query.Plan
+	next     *query.Plan
+	leaving  bool
+	number   int
+	period   int
+	from, to time.Time
+	lots     []lot
+}
+
+func (m *model) give(suffix string, amount credit.Micro, by *query.Plan) {
+	if amount == 0 {
+		return
+	}
+	made := lot{id: fmt.Sprintf("subscription/%d/%d%s", m.number, m.period, suffix), amount: amount, left: amount, current: true}
+	if by.Rollover.Rule != query.RolloverAll {
+		made.until = m.to
+	}
+	m.lots = append(m.lots, made)
+}
+
+// expire empties lots of the period and tells what was left of them.
+func (m *model) expire(every bool) (left credit.Micro) {
+	for i := range m.lots {
+		one := &m.lots[i]
+		if one.current && (every || !one.until.IsZero()) {
+			left += one.left
+			one.left = 0
+		}
+		one.current = false
+	}
+	return left
+}
+
+func (m *model) advance(now time.Time) {
+	for m.active && !now.Before(m.to) {
+		left, ended := m.expire(false), m.plan
+		if m.leaving {
+			m.active, m.leaving = false, false
+			return
+		}
+		if m.next != nil {
+			m.plan, m.next = m.next, nil
+		}
+		m.period++
+		m.from, m.to = m.to, m.calendar.Next(m.to)
+		switch ended.Rollover.Rule {
+		case query.RolloverNone:
+			left = 0
+		case query.RolloverCapped:
+			left = min(left, ended.Rollover.Max)
+		case query.RolloverAll:
+		}
+		m.give("/rollover", left, ended)
+		m.give("", m.plan.MonthlyCredits, m.plan)
+	}
+}
+
+func (m *model) subscribe(now time.Time, wanted *query.Plan, calendar period.Calendar) {
+	switch {
+	case !m.active:
+		m.calendar, m.active, m.plan, m.next, m.leaving = calendar, true, wanted, nil, false
+		m.number, m.period, m.from, m.to = m.number+1, 1, now, calendar.Next(now)
+		m.give("", wanted.MonthlyCredits, wanted)
+	case wanted == m.plan:
+		m.next, m.leaving = nil, false
+	case wanted.MonthlyCredits < m.plan.MonthlyCredits:
+		m.next, m.leaving = wanted, false
+	default:
+		part := big.NewInt(int64(wanted.MonthlyCredits - m.plan.MonthlyCredits))
+		part.Mul(part, big.NewInt(m.to.Sub(now).Microseconds()))
+		part.Div(part, big.NewInt(m.to.Sub(m.from).Microseconds()))
+		m.plan, m.next, m.leaving = wanted, nil, false
+		m.give(fmt.Sprintf("/%s/%d", wanted.PlanID, wanted.Version), credit.Micro(part.Int64()), wanted)
+	}
+}
+
+func (m *model) cancel(atOnce bool) {
+	switch {
+	case !m.active:
+	case atOnce:
+		m.expire(true)
+		m.active, m.next, m.leaving = false, nil, false
+	default:
+		m.next, m.leaving = nil, true
+	}
+}
+
+// debit burns lots, those first that expire first; nothing when they do not cover it.
+func (m *model) debit(amount credit.Micro, now time.Time) {
+	order := make([]*lot, 0, len(m.lots))
+	var total credit.Micro
+	for i := range m.lots {
+		one := &m.lots[i]
+		if !one.until.IsZero() && !now.Before(one.until) {
+			one.left = 0 // of a subscription that has ended
+		}
+		total += one.left
+		order = append(order, one)
+	}
+	if total < amount {
+		return
+	}
+	slices.SortStableFunc(order, func(a, b *lot) int {
+		switch {
+		case a.until.IsZero() == b.until.IsZero():
+			return a.until.Compare(b.until)
+		case a.until.IsZero():
+			return 1
+		}
+		return -1
+	})
+	for _, one := range order {
+		taken := min(amount, one.left)
+		one.left -= taken
+		amount -= taken
+	}
+}
+
+// check compares the model with what is stored.
+func (m *model) check(rt *rapid.T, w *world, customer string, now time.Time) {
+	got, err := w.Get(rt.Context(), customer)
+	require.NoError(rt, err)
+	if m.number == 0 {
+		require.Equal(rt, query.SubscriptionNone, got.Status)
+		return
+	}
+	want := query.SubscriptionTerm{
+		Version: m.plan.Version, Period: query.SubscriptionPeriod{Subscription: m.number, Number: m.period, Start: m.from, End: m.to},
+		Anchor: got.Anchor, TimeZone: got.TimeZone,
+	}
+	switch {
+	case m.leaving:
+		want.Next = &query.SubscriptionChange{At: m.to, Status: query.SubscriptionCancelled}
+	case m.next != nil:
+		want.Next = &query.SubscriptionChange{At: m.to, Status: query.SubscriptionActive, Plan: m.next.PlanID, Version: m.next.Version}
+	}
+	require.Equal(rt, []any{m.plan.PlanID, m.active}, []any{got.Plan, got.Status == query.SubscriptionActive})
+	require.Equal(rt, &want, got.SubscriptionTerm)
+	require.NoError(rt, w.ledger.ExpireDue(rt.Context()))
+	expected, balance := []string{}, credit.Micro(0)
+	for _, one := range m.lots {
+		if !one.until.IsZero() && !now.Before(one.until) {
+			one.left = 0
+		}
+		balance += one.left
+		expected = append(expected, fmt.Sprint(one.id, " ", one.amount, " ", one.left))
+	}
+	rows, err := w.work.Query(rt.Context(), `SELECT grant_id, amount, remaining FROM billing.grants WHERE customer_id = $1`, customer)
+	require.NoError(rt, err)
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		var one lot
+		err := row.Scan(&one.id, &one.amount, &one.left)
+		return fmt.Sprint(one.id, " ", one.amount, " ", one.left), err
+	})
+	require.NoError(rt, err)
+	require.ElementsMatch(rt, expected, found)
+	got, err = w.Get(rt.Context(), customer)
+	require.NoError(rt, err)
+	require.Equal(rt, balance, got.Balance)
+}
+
+// atOnce calls do in several workers at the same time, as a message does that is delivered again, while others are called to look.
+func (w *world) atOnce(rt *rapid.T, customer string, do func() error) {
+	workers := rapid.IntRange(1, 3).Draw(rt, "workers")
+	errs := make([]error, 2*workers)
+	var group sync.WaitGroup
+	for i := range workers {
+		group.Go(func() { errs[2*i] = do() })
+		group.Go(func() { _, errs[2*i+1] = w.Advance(rt.Context(), customer) })
+	}
+	group.Wait()
+	require.NoError(rt, errors.Join(errs...))
+}
+
+// jump is a time to which the clock goes: often close to a boundary, sometimes several periods on.
+func jump(rt *rapid.T, m *model, now time.Time) time.Time {
+	switch kind := rapid.SampledFrom([]string{"little", "far", "to the end", "just before the end"}).Draw(rt, "jump"); {
+	case kind == "far":
+		return now.Add(time.Duration(rapid.Int64Range(0, int64(100*24*time.Hour/time.Microsecond)).Draw(rt, "by")) * time.Microsecond)
+	case m.active && kind == "to the end":
+		return m.to
+	case m.active && kind == "just before the end" && m.to.Add(-time.Microsecond).After(now):
+		return m.to.Add(-time.Microsecond)
+	}
+	return now.Add(time.Duration(rapid.IntRange(0, 20*24*60).Draw(rt, "minutes")) * time.Minute)
+}
+
+// TestDoesAsTheModel has a customer subscribe, change, cancel and spend while the clock jumps and several workers do the same at once: every
+// period has its grant once, and what is stored is what would be had everything happened on time.
+func TestDoesAsTheModel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	plans := []query.Plan{
+		w.offer(t, "free", 0, none(), nil), w.offer(t, "capped", 100, capped(50), nil), w.offer(t, "kind", 250, all(), nil),
+		w.offer(t, "wide", 250, capped(400), nil), w.offer(t, "strict", 1000, none(), nil),
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		customer, m := uuid.NewString(), &model{}
+		day := rapid.IntRange(1, period.MaxDay).Draw(rt, "day")
+		zone := rapid.SampledFrom([]string{"UTC", "Europe/Berlin", "America/Santiago", "Pacific/Kiritimati"}).Draw(rt, "zone")
+		calendar, err := period.NewCalendar(day, zone)
+		require.NoError(rt, err)
+		w.clock.Set(time.Unix(rapid.Int64Range(1_800_000_000, 1_900_000_000).Draw(rt, "begin"), 0).UTC())
+		for range rapid.IntRange(1, 10).Draw(rt, "steps") {
+			now := jump(rt, m, w.clock.Now())
+			w.clock.Set(now)
+			if rapid.Bool().Draw(rt, "the ledger looks first") {
+				require.NoError(rt, w.ledger.ExpireDue(rt.Context()))
+			}
+			m.advance(now)
+			switch rapid.SampledFrom([]string{"subscribe", "subscribe", "subscribe", "cancel", "debit", "debit", "nothing"}).Draw(rt, "what") {
+			case "subscribe":
+				wanted := &plans[rapid.IntRange(0, len(plans)-1).Draw(rt, "plan")]
+				asked := request(customer, wanted.PlanID, query.SubscriptionActive)
+				asked.Anchor, asked.TimeZone = day, zone
+				w.atOnce(rt, customer, func() error { _, err := w.Set(rt.Context(), asked); return err })
+				m.subscribe(now, wanted, calendar)
+			case "cancel":
+				asked := &query.CancelSubscriptionRequest{CustomerID: customer, AtOnce: rapid.Bool().Draw(rt, "at once"), Actor: operator()}
+				if m.number > 0 {
+					w.atOnce(rt, customer, func() error { _, err := w.Cancel(rt.Context(), asked); return err })
+				}
+				m.cancel(asked.AtOnce)
+			case "debit":
+				w.atOnce(rt, customer, func() error { return nil })
+				amount := credit.Micro(rapid.IntRange(1, 300).Draw(rt, "amount"))
+				key := ledger.Key{Customer: customer, Execution: uuid.New()}
+				_, err := w.ledger.Apply(rt.Context(), []ledger.Instruction{{Key: key, Action: ledger.Debit, Amount: amount}})
+				require.NoError(rt, err)
+				m.debit(amount, now)
+			default:
+				w.atOnce(rt, customer, func() error { return nil })
+			}
+			m.check(rt, w, customer, now)
+		}
+	})
+	w.reconciled(t)
+}
