@@ -41,11 +41,11 @@ type SubscriptionReply struct {
 // SubscriptionTerm is what a subscription to a published plan has.
 type SubscriptionTerm struct {
 	// Version is that of the plan.
-	Version int `json:"version"`
+	Version int `json:"version" required:"false"`
 	// Period is the one that goes on, or the last one when the subscription is cancelled.
-	Period   SubscriptionPeriod `json:"period"`
-	Anchor   int                `json:"anchor_day"`
-	TimeZone string             `json:"time_zone"`
+	Period   SubscriptionPeriod `json:"period" required:"false"`
+	Anchor   int                `json:"anchor_day" required:"false"`
+	TimeZone string             `json:"time_zone" required:"false"`
 	// Next is what happens at the end of the period, absent when the subscription is renewed as it is.
 	Next *SubscriptionChange `json:"next_change,omitempty"`
 }

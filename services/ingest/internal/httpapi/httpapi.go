@@ -169,6 +169,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerAgents(routes)
 	a.registerCustomers(routes)
 	a.registerLimits(routes)
+	a.registerPlans(routes)
 	a.registerSubscriptions(routes)
 	a.registerCredits(routes)
 	a.registerUsage(routes)

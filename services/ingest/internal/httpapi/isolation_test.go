@@ -21,6 +21,8 @@ type route struct {
 	body         string
 	operator     bool
 	open         bool
+	// shared is the same for every customer.
+	shared bool
 }
 
 // routes has every operation of the API; TestEveryRouteIsHere keeps it complete.
@@ -83,7 +85,14 @@ func routes() map[string]route {
 		"set-subscription":      {method: "PUT", path: "/api/v1/customers/%s/subscription", body: `{"plan":"pro"}`, operator: true},
 		"set-overdraft":         {method: "PUT", path: "/api/v1/customers/%s/overdraft", body: `{"limit":5}`, operator: true},
 		"set-low-balance":       {method: "PUT", path: "/api/v1/customers/%s/low-balance", body: `{"threshold":5}`},
-		"set-vars":              {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
+		"cancel-subscription":   {method: "POST", path: "/api/v1/customers/%s/subscription/cancel", body: `{}`, operator: true},
+		"publish-plan": {
+			method: "POST", path: "/api/v1/plans", body: `{"plan_id":"of-%s","name":"x","monthly_credits":1}`, operator: true,
+		},
+		"list-plans":  {method: "GET", path: "/api/v1/plans", shared: true},
+		"get-plan":    {method: "GET", path: "/api/v1/plans/pro", shared: true},
+		"retire-plan": {method: "POST", path: "/api/v1/plans/of-%s/retire", operator: true},
+		"set-vars":    {method: "PUT", path: "/api/v1/customers/%s/vars", body: `{"a":1}`, operator: true},
 	}
 }
 
@@ -145,6 +154,10 @@ func otherServices(t *testing.T, s *server) {
 	answer(t, s, query.ServiceBilling, query.Subscribe, func(r query.SubscribeRequest) (query.SubscriptionReply, error) {
 		return query.SubscriptionReply{CustomerID: r.CustomerID}, nil
 	})
+	answer(t, s, query.ServiceBilling, query.CancelSubscription, func(r query.CancelSubscriptionRequest) (query.SubscriptionReply, error) {
+		return query.SubscriptionReply{CustomerID: r.CustomerID}, nil
+	})
+	answerPlans(t, s)
 	answer(t, s, query.ServiceAudit, query.AuditEvents, func(r query.AuditEventsRequest) (query.AuditEventsReply, error) {
 		return query.AuditEventsReply{Events: []query.AuditEvent{{ResourceID: "of " + r.CustomerID, Leaf: json.RawMessage("{}")}}}, nil
 	})
@@ -188,6 +201,9 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 			case r.open:
 				require.Equal(t, 200, anonymous.status)
 				return
+			case r.shared:
+				require.Equal(t, 401, anonymous.status)
+				require.Equal(t, r.call(t, s, alice, "").body, r.call(t, s, bob, "").body)
 			case r.operator:
 				require.Equal(t, []any{401, 403, 403}, []any{
 					anonymous.status, r.call(t, s, alice, "alice").status, r.call(t, s, alice, "bob").status,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -15,6 +16,7 @@ import (
 const (
 	subscriptionPath = prefix + "/customers/{customer_id}/subscription"
 	maxFeatures      = 100
+	maxAnchor        = 31
 )
 
 func (a *API) registerSubscriptions(routes huma.API) {
@@ -25,9 +27,18 @@ func (a *API) registerSubscriptions(routes huma.API) {
 	}, nil, a.getSubscription)
 	register(a, routes, huma.Operation{
 		OperationID: "set-subscription", Method: http.MethodPut, Path: subscriptionPath, Tags: []string{"customers"},
-		Summary:     "Replace the customer's subscription (operator)",
-		Description: "Recipes ask for it with `subscription.check`. Nothing is charged.",
+		Summary: "Replace the customer's subscription (operator)",
+		Description: "A published plan is subscribed to: its credits are granted now and at the start of each period. A customer who has another plan " +
+			"changes to this one, at once where it has as many credits a month or more, which are granted for the rest of the period; else at the end of " +
+			"the period. The plan that the customer has withdraws a change or cancellation that is to come. A plan that is not published is a note, from " +
+			"which nothing follows. Recipes ask for the subscription with `subscription.check`.",
 	}, documented[SubscriptionBody](routes, "application/json"), a.setSubscription)
+	register(a, routes, huma.Operation{
+		OperationID: "cancel-subscription", Method: http.MethodPost, Path: subscriptionPath + "/cancel", Tags: []string{"customers"},
+		Summary: "Cancel the customer's subscription (operator)",
+		Description: "It ends with its period, and its credits stay until they expire; or it ends at once, and what is left of the credits of the " +
+			"period expires now. A note ends at once.",
+	}, documented[CancelSubscriptionBody](routes, "application/json"), a.cancelSubscription)
 }
 
 type getSubscriptionInput struct {
@@ -54,9 +65,13 @@ func (a *API) getSubscription(ctx context.Context, caller *caller, input *getSub
 
 // SubscriptionBody documents the body.
 type SubscriptionBody struct {
-	Plan     id     `json:"plan" doc:"The name of the plan"`
-	Status   string `json:"status,omitempty" enum:"active,cancelled" default:"active"`
-	Features []id   `json:"features,omitempty" maxItems:"100" doc:"The names of what the customer may use"`
+	Plan     id         `json:"plan" doc:"The name of the plan"`
+	Status   string     `json:"status,omitempty" enum:"active,cancelled" default:"active" doc:"cancelled is for a plan that is not published"`
+	Features []id       `json:"features,omitempty" maxItems:"100" doc:"The names of what the customer may use, for a plan that is not published"`
+	Version  int        `json:"version,omitempty" minimum:"1" doc:"The version of a published plan; the newest when absent"`
+	Start    *time.Time `json:"start,omitempty" doc:"When the first period begins, not in the future; now when absent"`
+	Anchor   int        `json:"anchor_day,omitempty" minimum:"1" maximum:"31" doc:"The day of the month on which periods begin, or the last one of a shorter month; that of the start when absent"`
+	TimeZone string     `json:"time_zone,omitempty" doc:"The IANA name of the time zone in which days begin; UTC when absent"`
 }
 
 type setSubscriptionInput struct {
@@ -72,7 +87,10 @@ func (a *API) setSubscription(ctx context.Context, caller *caller, input *setSub
 		CustomerID: string(input.CustomerID), Status: query.SubscriptionActive, Features: []string{}, Actor: caller.actor(),
 	}
 	err := input.decode(identifier("plan", &wanted.Plan), field{name: "status", into: &wanted.Status, must: "a string"},
-		field{name: "features", into: &wanted.Features, must: "a list of strings"})
+		field{name: "features", into: &wanted.Features, must: "a list of strings"},
+		field{name: "version", into: &wanted.Version, must: "a whole number"},
+		field{name: "start", into: &wanted.Start, must: "a time as in RFC 3339"},
+		field{name: "anchor_day", into: &wanted.Anchor, must: "a whole number"}, text("time_zone", &wanted.TimeZone))
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +116,12 @@ func subscriptionPlaces(wanted *query.SubscribeRequest) (found []Place) {
 	if wanted.Status != query.SubscriptionActive && wanted.Status != query.SubscriptionCancelled {
 		found = append(found, Place{Path: "/status", Message: "must be active or cancelled"})
 	}
+	if wanted.Version < 0 {
+		found = append(found, Place{Path: "/version", Message: "must be at least 1"})
+	}
+	if wanted.Anchor < 0 || wanted.Anchor > maxAnchor {
+		found = append(found, Place{Path: "/anchor_day", Message: "must be 1 to 31"})
+	}
 	if len(wanted.Features) > maxFeatures {
 		return append(found, Place{Path: "/features", Message: "must have at most 100 items"})
 	}
@@ -107,4 +131,36 @@ func subscriptionPlaces(wanted *query.SubscribeRequest) (found []Place) {
 		}
 	}
 	return found
+}
+
+// CancelSubscriptionBody documents the body.
+type CancelSubscriptionBody struct {
+	At string `json:"at,omitempty" enum:"period_end,now" default:"period_end"`
+}
+
+type cancelSubscriptionInput struct {
+	CustomerID id `path:"customer_id"`
+	JSONBody
+}
+
+func (a *API) cancelSubscription(ctx context.Context, caller *caller, input *cancelSubscriptionInput) (*subscriptionOutput, error) {
+	if err := caller.requireOperator(); err != nil {
+		return nil, err
+	}
+	at := "period_end"
+	if err := input.decode(text("at", &at)); err != nil {
+		return nil, err
+	}
+	if at != "period_end" && at != "now" {
+		return nil, invalid(Place{Path: "/at", Message: "must be period_end or now"})
+	}
+	if err := a.catalogue.RequireCustomer(ctx, string(input.CustomerID)); err != nil {
+		return nil, err
+	}
+	reply, err := bus.Ask[query.SubscriptionReply](ctx, a.bus, query.ServiceBilling, query.CancelSubscription,
+		query.CancelSubscriptionRequest{CustomerID: string(input.CustomerID), AtOnce: at == "now", Actor: caller.actor()})
+	if err != nil {
+		return nil, err
+	}
+	return &subscriptionOutput{Body: reply}, nil
 }
