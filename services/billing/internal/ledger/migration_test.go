@@ -3,7 +3,9 @@ package ledger_test
 import (
 	"io/fs"
 	"math/rand/v2"
+	neturl "net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -152,11 +154,27 @@ func TestWhatWasBeforeLots(t *testing.T) {
 	bank.reconciled(t)
 }
 
+// ofOwner makes somebody the owner of the database who is no superuser, and whom row-level security limits, too.
+func ofOwner(t *testing.T, url string) string {
+	t.Helper()
+	name := "owner_" + strings.ReplaceAll(uuid.NewString(), "-", "_")
+	config, err := pgx.ParseConfig(url)
+	require.NoError(t, err)
+	_, err = superuser(t, url).Exec(t.Context(), `CREATE ROLE `+name+` LOGIN CREATEROLE;
+		ALTER DATABASE `+pgx.Identifier{config.Database}.Sanitize()+` OWNER TO `+name)
+	require.NoError(t, err)
+	parsed, err := neturl.Parse(url)
+	require.NoError(t, err)
+	parsed.User = neturl.User(name)
+	return parsed.String()
+}
+
 // TestOneLotAfterTheOther: what charges that are settled took came first, then each charge that is under way.
 func TestOneLotAfterTheOther(t *testing.T) {
 	t.Parallel()
 	url := testkit.Postgres(t)
-	require.NoError(t, postgres.Migrate(t.Context(), url, withoutLots(t)))
+	owned := ofOwner(t, url)
+	require.NoError(t, postgres.Migrate(t.Context(), owned, withoutLots(t)))
 	life := past{Conn: superuser(t, url), customer: "a", inFlight: map[uuid.UUID]int64{}}
 	life.exec(t, `INSERT INTO billing.accounts VALUES ('a', 0, now())`)
 	for range 3 {
@@ -168,7 +186,7 @@ func TestOneLotAfterTheOther(t *testing.T) {
 	}
 	life.debit(t, 8)
 	life.debit(t, 11)
-	bank := open(t, migrated(t, url))
+	bank := open(t, migrated(t, owned))
 	rows, err := bank.work.Query(t.Context(), `SELECT unallocated, remaining FROM billing.grants ORDER BY transaction_id`)
 	require.NoError(t, err)
 	lots, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ Unallocated, Remaining int64 }])
