@@ -20,6 +20,7 @@ import (
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
 	"github.com/galley-engine/galley/services/billing/internal/plan"
 	"github.com/galley-engine/galley/services/billing/internal/queryapi"
+	"github.com/galley-engine/galley/services/billing/internal/reconcile"
 	"github.com/galley-engine/galley/services/billing/internal/statement"
 	"github.com/galley-engine/galley/services/billing/internal/subscription"
 	"github.com/galley-engine/galley/services/billing/migrations"
@@ -29,20 +30,24 @@ const maxConns = 4
 
 // Service is the billing service.
 type Service struct {
-	deps process.Deps
+	config Config
+	deps   process.Deps
 	// migrated is the pool to probe, nil until the schema is up to date.
 	migrated atomic.Pointer[pgxpool.Pool]
 }
 
 // New makes the service. It connects to nothing yet.
-func New(_ Config, deps process.Deps) (*Service, error) {
+func New(config Config, deps process.Deps) (*Service, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
 	if err := deps.RequireDatabase(); err != nil {
 		return nil, err
 	}
 	if _, err := pgxpool.ParseConfig(deps.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("parse database URL: %w", err)
 	}
-	return &Service{deps: deps}, nil
+	return &Service{config: config, deps: deps}, nil
 }
 
 // Run implements process.Service. It migrates the schema as soon as Postgres is there.
@@ -69,8 +74,9 @@ func (s *Service) Run(ctx context.Context) error {
 	s.migrated.Store(work)
 	events := outbox.New(work, s.deps.Bus.JS, query.ServiceBilling, s.deps.Logger)
 	money := ledger.New(work, events, s.deps.Clock)
+	executions := journal.New(s.deps.Bus.Conn, s.deps.Bus.JS)
 	follower := consumer.New(consumer.Deps{
-		Bus: s.deps.Bus, Journal: journal.New(s.deps.Bus.Conn, s.deps.Bus.JS), Ledger: money, AckWait: s.deps.AckWait,
+		Bus: s.deps.Bus, Journal: executions, Ledger: money, AckWait: s.deps.AckWait,
 		Clock: s.deps.Clock, Logger: s.deps.Logger,
 	})
 	subscriptions := subscription.New(subscription.RegisterDeps{
@@ -87,7 +93,11 @@ func (s *Service) Run(ctx context.Context) error {
 		Bus: s.deps.Bus, Ledger: money, Reader: reader, Catalogue: plan.New(work, read, events, s.deps.Clock), Subscriptions: subscriptions,
 		Statements: statement.NewReader(read),
 	})
-	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, renewer.Run, queries.Run)
+	reconciler := reconcile.New(reconcile.Deps{
+		Source: reconcile.Source{Pool: read, Bus: s.deps.Bus, Journal: executions}, Work: work, Ledger: money, Outbox: events,
+		Interval: s.config.ReconcileInterval, Clock: s.deps.Clock, Log: s.deps.Logger,
+	})
+	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, renewer.Run, queries.Run, reconciler.Run, reconciler.Answer)
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.

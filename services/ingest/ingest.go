@@ -150,6 +150,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	beneath, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
 	return lifecycle.Run(beneath, inbox.Run, found.Run, acceptor.AnswerChildren,
+		func(ctx context.Context) error { return history.AnswerOutcomes(ctx, messages) },
 		func(beneath context.Context) error {
 			defer release()
 			serving, stop := context.WithCancel(ctx)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/services/billing"
 	"github.com/galley-engine/galley/services/executor"
 )
 
@@ -41,6 +42,7 @@ type tuning struct {
 	LogLevel         string             `default:"warn" env:"GALLEY_LOG_LEVEL" help:"What to log on stderr: trace, debug, info, warn or error."`
 	JournalRetention time.Duration      `default:"72h" env:"GALLEY_JOURNAL_RETENTION" help:"How long the journal keeps events, above 24h."`
 	AckWait          time.Duration      `default:"10s" env:"GALLEY_ACK_WAIT" help:"After how long the work of a dead process is taken over."`
+	Reconcile        time.Duration      `name:"reconcile-interval" default:"1h" env:"GALLEY_RECONCILE_INTERVAL" help:"How often billing compares the ledger with itself and with the journal; 0 for never."`
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
 	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
 
@@ -55,7 +57,7 @@ func (s *settings) validate() error {
 	if s.DatabaseURL == "" {
 		shared.DatabaseURL = "private"
 	}
-	problems := []error{shared.Validate(), s.executor().Validate()}
+	problems := []error{shared.Validate(), s.billing().Validate(), s.executor().Validate()}
 	if s.DataDir == "" {
 		problems = append(problems, errors.New("GALLEY_DATA_DIR is empty: must be the path of a directory"))
 	}
@@ -68,6 +70,10 @@ func (s *settings) validate() error {
 	problems = append(problems, checkURL("GALLEY_NATS_URL", s.NATSURL, "nats", "tls"),
 		checkURL("GALLEY_DATABASE_URL", s.DatabaseURL, "postgres", "postgresql"))
 	return errors.Join(problems...)
+}
+
+func (s *tuning) billing() billing.Config {
+	return billing.Config{ReconcileInterval: s.Reconcile}
 }
 
 func (s *tuning) executor() executor.Config {

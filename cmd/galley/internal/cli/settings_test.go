@@ -48,6 +48,9 @@ func TestSettingsAreThoseOfTheServices(t *testing.T) {
 	var alone executorConfig
 	require.NoError(t, config.Load(&alone, nil))
 	assert.Equal(t, alone.Config, up.executor())
+	var money billing.Config
+	require.NoError(t, config.Load(&money, nil))
+	assert.Equal(t, money, up.billing())
 	var door ingestConfig
 	require.NoError(t, config.Load(&door, nil))
 	assert.Equal(t, door.HTTPAddr, up.HTTPAddr)

@@ -103,7 +103,8 @@ func (s *settings) engine(app *app, dir datadir.Dir, admin, secrets string) engi
 		Dir: dir, NATSAddr: s.NATSAddr, NATSURL: s.NATSURL, DatabaseURL: s.DatabaseURL,
 		Durability: s.Durability, JournalRetention: s.JournalRetention, AckWait: s.AckWait,
 		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
-		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin, SecretsKey: secrets}, Executor: s.executor(),
+		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin, SecretsKey: secrets}, Billing: s.billing(),
+		Executor: s.executor(),
 	}
 	config.Executor.SecretsKey = secrets
 	if !s.NoSandbox {

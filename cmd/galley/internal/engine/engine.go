@@ -45,8 +45,9 @@ type Config struct {
 	JournalRetention, AckWait time.Duration
 	LogLevel                  string
 	Log                       io.Writer
-	// Ingest and Executor are the settings that only these services have.
+	// Ingest, Billing and Executor are the settings that only these services have.
 	Ingest   ingest.Config
+	Billing  billing.Config
 	Executor executor.Config
 }
 
@@ -148,7 +149,7 @@ type builder func(process.Deps) (process.Service, error)
 func (e *Engine) services() map[string]builder {
 	return map[string]builder{
 		query.ServiceIngest:   func(d process.Deps) (process.Service, error) { return ingest.New(e.config.Ingest, d) },
-		query.ServiceBilling:  func(d process.Deps) (process.Service, error) { return billing.New(billing.Config{}, d) },
+		query.ServiceBilling:  func(d process.Deps) (process.Service, error) { return billing.New(e.config.Billing, d) },
 		query.ServiceExecutor: func(d process.Deps) (process.Service, error) { return executor.New(e.config.Executor, d) },
 		query.ServiceAudit:    func(d process.Deps) (process.Service, error) { return audit.New(audit.Config{}, d) },
 	}
