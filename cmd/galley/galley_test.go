@@ -264,6 +264,26 @@ func TestUp(t *testing.T) {
 	assert.Zero(t, p.end(t, syscall.SIGTERM))
 }
 
+// creditCommands leaves cust_001 as it was.
+func (i *installation) creditCommands(t *testing.T) {
+	t.Helper()
+	out := i.succeed(t, "credits")
+	assert.Regexp(t, `top_up +11\.5 +11\.5 +never`, out)
+	assert.Regexp(t, `cust_001 may go 5 credits below 0; 116\.\d+ are available now`, i.succeed(t, "credits", "overdraft", "cust_001", "5"))
+	assert.Regexp(t, `overdraft +5 credits`, i.succeed(t, "credits"))
+	i.succeed(t, "credits", "overdraft", "cust_001", "0")
+	assert.Equal(t, "  cust_001 is told when the balance falls below 2.5 credits\n", i.succeed(t, "credits", "low-balance", "cust_001", "2.5"))
+	assert.Equal(t, "  cust_001 is not told any more\n", i.succeed(t, "credits", "low-balance", "cust_001", "none"))
+	_, code := i.run(t, "credits", "low-balance", "cust_001", "0.0000001")
+	assert.Equal(t, 2, code)
+	out, code = i.run(t, "credits", "grant", "cust_001", "1", "--expires", "tomorrow")
+	assert.Equal(t, 2, code)
+	assert.Contains(t, out, "neither a time as in RFC 3339 nor a duration")
+	out, code = i.run(t, "credits", "grant", "cust_001", "1", "--expires", "2020-01-01T00:00:00Z")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, out, "expires_at must be in the future")
+}
+
 // commands tries the client. The demo has cost 0.07 of 100 credits before.
 func (i *installation) commands(t *testing.T) {
 	t.Helper()
@@ -297,6 +317,7 @@ func (i *installation) commands(t *testing.T) {
 	assert.Contains(t, i.succeed(t, "recipe", "publish", recipe), "the-hunter/discovery version 1")
 	assert.Regexp(t, `cust_001 has 111\.\d+ credits now`, i.succeed(t, "credits", "grant", "cust_001", "11.5", "--reason", "thanks"))
 	assert.Contains(t, i.succeed(t, "credits"), "thanks")
+	i.creditCommands(t)
 	list := strings.TrimSpace(i.succeed(t, "executions"))
 	assert.Len(t, strings.Split(list, "\n"), 3, "a title and two executions: %s", list)
 	id := list[strings.LastIndex(list, " ")+1:]

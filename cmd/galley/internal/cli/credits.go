@@ -6,6 +6,7 @@ import (
 
 	"github.com/galley-engine/galley/cmd/galley/internal/client"
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/query"
 )
@@ -74,7 +75,7 @@ func expiry(text string, now time.Time) (*time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return nil, fmt.Errorf("--expires %q is neither a time as in RFC 3339 nor a duration", text)
+		return nil, lifecycle.Usage(fmt.Errorf("--expires %q is neither a time as in RFC 3339 nor a duration", text))
 	}
 	return &at, nil
 }
@@ -112,7 +113,7 @@ func (c *creditsLowBalanceCommand) Run(app *app) error {
 	if c.Threshold != "none" {
 		amount, err := credit.Parse(c.Threshold)
 		if err != nil {
-			return err
+			return lifecycle.Usage(err)
 		}
 		threshold = &amount
 	}
