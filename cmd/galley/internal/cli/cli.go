@@ -36,10 +36,11 @@ const description = `galley runs recipes: priced, debited, executed step by step
 "galley up" starts everything in one process; the other commands talk to it. Every setting is a flag and a variable.`
 
 type grammar struct {
-	Up         upCommand   `cmd:"" help:"Start everything: NATS, a private Postgres, all services, the HTTP API."`
-	Demo       demoCommand `cmd:"" help:"Start everything in a temporary directory, run the example once, and clean up."`
-	Run        runCommand  `cmd:"" help:"Run a recipe and print the response."`
-	Recipe     recipeGroup `cmd:"" help:"Check and publish recipes."`
+	Up         upCommand    `cmd:"" help:"Start everything: NATS, a private Postgres, all services, the HTTP API."`
+	Demo       demoCommand  `cmd:"" help:"Start everything in a temporary directory, run the example once, and clean up."`
+	Run        runCommand   `cmd:"" help:"Run a recipe and print the response."`
+	Quote      quoteCommand `cmd:"" help:"Print what running a recipe may cost, without running it."`
+	Recipe     recipeGroup  `cmd:"" help:"Check and publish recipes."`
 	Executions struct {
 		List executionsListCommand `cmd:"" default:"withargs" help:"List executions, the newest first."`
 		Get  executionsGetCommand  `cmd:"" help:"Print an execution."`
@@ -61,6 +62,10 @@ type grammar struct {
 		Overdraft  creditsOverdraftCommand  `cmd:"" help:"Set how far debits may bring a customer's balance below 0 (operator)."`
 		LowBalance creditsLowBalanceCommand `cmd:"" help:"Set below which balance a customer is told (operator)."`
 	} `cmd:"" help:"Look at credits and grant them."`
+	Receipt   receiptCommand   `cmd:"" help:"Print what an execution costs, and for what."`
+	Usage     usageCommand     `cmd:"" help:"Report what was used, by day, recipe, kind of step or customer."`
+	Statement statementCommand `cmd:"" help:"Print the statement of a period; exit 1 when it does not add up."`
+
 	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions and set them."`
 	Secrets      struct {
 		List   secretsListCommand   `cmd:"" default:"withargs" help:"List the names of the secrets."`
@@ -71,7 +76,7 @@ type grammar struct {
 	Audit       auditCommand     `cmd:"" help:"Print the newest rows of the audit log."`
 	DeadLetters deadLettersGroup `cmd:"" help:"Look at messages that could not be processed, and decide about them (operator)."`
 	Billing     struct {
-		Reconcile reconcileCommand `cmd:"" help:"Check that every balance equals its ledger; exit 1 where one does not."`
+		Reconcile reconcileCommand `cmd:"" help:"Check that balances, ledger, grants and journal agree; exit 1 where they do not."`
 	} `cmd:"" help:"Look after the ledger (operator)."`
 	Projection struct {
 		Rebuild rebuildCommand `cmd:"" help:"Have the table of executions made again from the journal."`

@@ -45,30 +45,30 @@ type QuotedStep struct {
 	ID    string       `json:"id"`
 	Kind  string       `json:"kind"`
 	Max   credit.Micro `json:"max_credits" doc:"The most that it can cost, with all items"`
-	Price Price        `json:"price"`
+	Price StepPrice    `json:"price"`
 }
 
-// Price is what a step costs, or each of its items.
-type Price struct {
+// StepPrice is what a step costs, or each of its items.
+type StepPrice struct {
 	Fixed    credit.Micro `json:"fixed" doc:"What it costs when it succeeds; 0 where there are rates"`
-	Rates    []Rate       `json:"rates,omitempty" doc:"What is measured, and what that costs"`
+	Rates    []StepRate   `json:"rates,omitempty" doc:"What is measured, and what that costs"`
 	Max      credit.Micro `json:"max,omitempty" doc:"The most that is charged by rates"`
 	MaxItems int          `json:"max_items,omitempty" doc:"How many items there may be; absent for a step that runs once"`
 }
 
-// Rate is the price of what is measured.
-type Rate struct {
+// StepRate is the price of what is measured.
+type StepRate struct {
 	Meter   string       `json:"meter" enum:"input_tokens,output_tokens,units"`
 	Credits credit.Micro `json:"credits"`
 	Per     int64        `json:"per" doc:"For how many"`
 }
 
-func priceOf(step *recipe.Step) Price {
-	price := Price{Fixed: step.Price.Fixed}
+func priceOf(step *recipe.Step) StepPrice {
+	price := StepPrice{Fixed: step.Price.Fixed}
 	if step.Price.Metered() {
 		price.Fixed, price.Max = 0, step.Price.Max
 		for _, rate := range step.Price.Rates {
-			price.Rates = append(price.Rates, Rate{Meter: string(rate.Meter), Credits: rate.Amount, Per: rate.Per})
+			price.Rates = append(price.Rates, StepRate{Meter: string(rate.Meter), Credits: rate.Amount, Per: rate.Per})
 		}
 	}
 	if step.ForEach != nil {

@@ -56,7 +56,7 @@ type ReceiptStep struct {
 	Metered bool             `json:"metered,omitempty" doc:"The credits are for the usage"`
 	Usage   *event.Usage     `json:"usage,omitempty" doc:"What was counted"`
 	Items   *event.ItemCount `json:"items,omitempty"`
-	Price   *Price           `json:"price,omitempty" doc:"Absent where the kind is"`
+	Price   *StepPrice       `json:"price,omitempty" doc:"Absent where the kind is"`
 }
 
 type receiptOutput struct{ Body Receipt }
