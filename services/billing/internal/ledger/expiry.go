@@ -62,6 +62,9 @@ func (l *Ledger) ExpireDue(ctx context.Context) error {
 		if err := l.follow(ctx, w); err != nil {
 			return fmt.Errorf("expire: %w", err)
 		}
+		if len(w.postings) == 0 { // somebody else was faster, and does the rest
+			return nil
+		}
 	}
 }
 
