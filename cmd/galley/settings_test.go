@@ -32,6 +32,7 @@ func TestWrongSettings(t *testing.T) {
 		"log level":             {nil, []string{"--log-level", "loud"}, `GALLEY_LOG_LEVEL is "loud"`},
 		"no duration":           {[]string{"GALLEY_ACK_WAIT=soon"}, nil, "GALLEY_ACK_WAIT"},
 		"short duration":        {[]string{"GALLEY_ACK_WAIT=1ms"}, nil, "GALLEY_ACK_WAIT is 1ms"},
+		"short interval":        {[]string{"GALLEY_RECONCILE_INTERVAL=1s"}, nil, "GALLEY_RECONCILE_INTERVAL is 1s: must be 0 or at least 1m0s"},
 		"short retention":       {[]string{"GALLEY_JOURNAL_RETENTION=1h"}, nil, "journal retention 1h"},
 		"concurrency":           {[]string{"GALLEY_CONCURRENCY=0"}, nil, "GALLEY_CONCURRENCY is 0"},
 		"allowed hosts":         {[]string{"GALLEY_ALLOWED_HOSTS=localhost"}, nil, "GALLEY_ALLOWED_HOSTS"},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -10,7 +9,6 @@ import (
 	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/lifecycle"
-	"github.com/galley-engine/galley/services/billing"
 	"github.com/galley-engine/galley/services/ingest"
 )
 
@@ -38,29 +36,6 @@ func (d *database) url() (string, error) {
 	return url, nil
 }
 
-type reconcileCommand struct{ database }
-
-// Run compares every balance with its ledger. Any difference makes the command fail.
-func (c *reconcileCommand) Run(app *app) error {
-	url, err := c.url()
-	if err != nil {
-		return err
-	}
-	found, err := billing.Reconcile(app.ctx, url)
-	if err != nil {
-		return fmt.Errorf("reconcile: %w", err)
-	}
-	for _, drift := range found.Drifts {
-		app.report.Line("%s", drift)
-	}
-	app.report.Line("%d accounts, %d charges and %d rows of the ledger compared: %d differences",
-		found.Accounts, found.Charges, found.Transactions, len(found.Drifts))
-	if len(found.Drifts) > 0 {
-		return errors.New("the money does not add up")
-	}
-	return nil
-}
-
 type rebuildCommand struct {
 	database
 	NATSURL string `name:"nats-url" default:"nats://127.0.0.1:4222" env:"GALLEY_NATS_URL" help:"The NATS server that holds the journal."`
@@ -72,19 +47,28 @@ func (c *rebuildCommand) Run(app *app) error {
 	if err != nil {
 		return err
 	}
-	conn, err := bus.Connect(c.NATSURL, "galley-rebuild", nats.RetryOnFailedConnect(false))
-	if err != nil {
-		return fmt.Errorf("GALLEY_NATS_URL is %s: %w", c.NATSURL, err)
-	}
-	defer conn.Close()
-	messages, err := bus.New(conn, bus.Settings{Replicas: 1, JournalRetention: bus.DefaultJournalRetention}, zerolog.Nop())
+	messages, err := connect(c.NATSURL, "galley-rebuild")
 	if err != nil {
 		return err
 	}
+	defer messages.Conn.Close()
 	rows, err := ingest.RebuildProjection(app.ctx, url, messages)
 	if err != nil {
 		return fmt.Errorf("rebuild: %w", err)
 	}
 	app.report.Line("%d executions are being read again from the journal", rows)
 	return nil
+}
+
+// connect opens a connection for one command, which its caller closes.
+func connect(url, name string) (*bus.Bus, error) {
+	conn, err := bus.Connect(url, name, nats.RetryOnFailedConnect(false))
+	if err != nil {
+		return nil, fmt.Errorf("GALLEY_NATS_URL is %s: %w", url, err)
+	}
+	messages, err := bus.New(conn, bus.Settings{Replicas: 1, JournalRetention: bus.DefaultJournalRetention}, zerolog.Nop())
+	if err != nil {
+		conn.Close()
+	}
+	return messages, err
 }

@@ -7,6 +7,7 @@
 //	              comma in front, and keep the old ones for what they have encrypted
 //	sandbox.url   where the demo customer's recipes find the sandbox
 //	database.url  how to reach the private Postgres while it runs
+//	nats.url      how to reach the NATS server in the process while it runs
 //	nats/         the streams
 //	postgres/     the database, see package pgserver
 package datadir
@@ -50,6 +51,9 @@ func (d Dir) Directory() string { return d.join("sandbox.url") }
 
 // DatabaseURL is the path of the file with the URL of the private Postgres.
 func (d Dir) DatabaseURL() string { return d.join("database.url") }
+
+// NATSURL is the path of the file with the URL of the NATS server in the process.
+func (d Dir) NATSURL() string { return d.join("nats.url") }
 
 // NATS is the directory of the streams.
 func (d Dir) NATS() string { return d.join("nats") }

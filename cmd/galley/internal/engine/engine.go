@@ -91,11 +91,19 @@ func (e *Engine) Run(ctx context.Context, then func(ctx context.Context) error) 
 	})
 }
 
+// startNATS leaves the URL of the server in this process where the commands of the operator find it.
 func (e *Engine) startNATS(context.Context) (err error) {
-	if e.config.NATSURL == "" {
-		e.nats, err = startNATS(e.config.NATSAddr, e.config.Dir.NATS(), e.config.Durability, e.logger("nats"))
+	if e.config.NATSURL != "" {
+		return nil
 	}
-	return err
+	e.nats, err = startNATS(e.config.NATSAddr, e.config.Dir.NATS(), e.config.Durability, e.logger("nats"))
+	if err != nil {
+		return err
+	}
+	if err := datadir.Write(e.config.Dir.NATSURL(), e.nats.ClientURL()); err != nil {
+		return fmt.Errorf("store the URL of NATS: %w", err)
+	}
+	return nil
 }
 
 // startDatabase leaves the URL of the private database where the commands of the operator find it.
@@ -189,7 +197,7 @@ func (e *Engine) stop() error {
 	if e.nats != nil {
 		stopNATS(e.nats)
 	}
-	return errors.Join(e.database.stop(), os.RemoveAll(e.config.Dir.DatabaseURL()))
+	return errors.Join(e.database.stop(), os.RemoveAll(e.config.Dir.DatabaseURL()), os.RemoveAll(e.config.Dir.NATSURL()))
 }
 
 // Abort ends Postgres at once, for a process that is about to exit without waiting for anything. Nothing is lost: the next start
