@@ -314,7 +314,7 @@ func TestChargeIsNeverAboveTheDebit(t *testing.T) {
 	completion, err := e.Run(t.Context(), x, e.Begin(x), &notes{})
 	require.NoError(t, err)
 	assert.Equal(t, credit.One, completion.Response.Metadata.CreditsConsumed)
-	assert.Equal(t, event.Receipt{Quoted: x.Request.Quoted, Debited: credit.One}, completion.Response.Metadata.Receipt)
+	assert.Equal(t, event.Receipt{Quoted: x.Quoted, Debited: credit.One}, completion.Response.Metadata.Receipt)
 }
 
 func TestRetry(t *testing.T) {

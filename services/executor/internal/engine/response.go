@@ -37,7 +37,7 @@ func (r *run) succeed(ctx context.Context) (Completion, error) {
 	if len(response.Errors) > 0 {
 		response.Status = event.StatusPartial
 	}
-	response.Metadata.Settle(response.Metadata.Charged(), r.execution.Request.Quoted, r.execution.Debit.Amount)
+	response.Metadata.Settle(response.Metadata.Charged(), r.execution.Quoted, r.execution.Debit.Amount)
 	completion, err := complete(response)
 	if err != nil {
 		return Completion{}, err
@@ -53,7 +53,7 @@ func (r *run) succeed(ctx context.Context) (Completion, error) {
 func (r *run) fail(reason *problem.Error) (Completion, error) {
 	response := r.response(event.StatusFailed)
 	response.Data = json.RawMessage("null")
-	response.Metadata.Settle(response.Metadata.GiveBack(), r.execution.Request.Quoted, r.execution.Debit.Amount)
+	response.Metadata.Settle(response.Metadata.GiveBack(), r.execution.Quoted, r.execution.Debit.Amount)
 	earlier := slices.DeleteFunc(response.Errors, func(e problem.Error) bool { return e == *reason })
 	response.Errors = append([]problem.Error{*reason}, earlier...)
 	return complete(response)
