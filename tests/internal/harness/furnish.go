@@ -73,7 +73,7 @@ func (c *Client) PutSecret(ctx context.Context, name, value string) error {
 	return c.expect(ctx, http.StatusNoContent, nil, http.MethodPut, "/secrets/"+name, map[string]string{"value": value})
 }
 
-// Reconcile runs the command that compares every balance with its ledger. The error is not nil when it finds a difference.
+// Reconcile runs the command that compares balances, ledger and journal. The error is not nil when it finds a difference.
 func (i *Installation) Reconcile(ctx context.Context) ([]byte, error) {
 	url, err := i.DatabaseURL()
 	if err != nil {
@@ -83,6 +83,6 @@ func (i *Installation) Reconcile(ctx context.Context) ([]byte, error) {
 	if i.mode == Single {
 		command = exec.CommandContext(ctx, filepath.Join(i.binaries, Galley), "billing", "reconcile")
 	}
-	command.Env = append(cleanEnvironment(), "GALLEY_DATABASE_URL="+url)
+	command.Env = append(cleanEnvironment(), "GALLEY_DATABASE_URL="+url, "GALLEY_NATS_URL="+i.natsURL)
 	return command.CombinedOutput()
 }
