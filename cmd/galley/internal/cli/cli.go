@@ -66,7 +66,8 @@ type grammar struct {
 	Usage     usageCommand     `cmd:"" help:"Report what was used, by day, recipe, kind of step or customer."`
 	Statement statementCommand `cmd:"" help:"Print the statement of a period; exit 1 when it does not add up."`
 
-	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions and set them."`
+	Plans        plansGroup        `cmd:"" help:"Look at plans and publish them."`
+	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions, set and cancel them."`
 	Secrets      struct {
 		List   secretsListCommand   `cmd:"" default:"withargs" help:"List the names of the secrets."`
 		Set    secretsSetCommand    `cmd:"" help:"Set a secret, which recipes read as secrets.<name>; its value comes from stdin or a file."`

@@ -34,4 +34,41 @@ func TestSubscriptions(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	require.Equal(t, `PUT /api/v1/customers/a/subscription {"plan":"pro","status":"active","features":["leads"]}`, <-asked)
+	_, err = c.CancelSubscription(t.Context(), "a", true)
+	require.NoError(t, err)
+	require.Equal(t, `POST /api/v1/customers/a/subscription/cancel {"at":"now"}`, <-asked)
+}
+
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 2)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked <- r.Method + " " + r.URL.RequestURI() + " " + string(body)
+		switch r.URL.RequestURI() {
+		case "/api/v1/plans":
+			_, _ = w.Write([]byte(`{"items":[{"plan_id":"a"}],"next_cursor":"x"}`))
+		case "/api/v1/plans?cursor=x":
+			_, _ = w.Write([]byte(`{"items":[{"plan_id":"b"}]}`))
+		default:
+			_, _ = w.Write([]byte(`{"plan_id":"a"}`))
+		}
+	}))
+	t.Cleanup(server.Close)
+	c := client.New(server.URL, "")
+	t.Cleanup(c.Close)
+	all, err := c.Plans(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []query.Plan{{PlanID: "a"}, {PlanID: "b"}}, all)
+	require.Equal(t, []string{"GET /api/v1/plans ", "GET /api/v1/plans?cursor=x "}, []string{<-asked, <-asked})
+	for want, do := range map[string]func() (query.Plan, error){
+		"POST /api/v1/plans {}":          func() (query.Plan, error) { return c.PublishPlan(t.Context(), []byte("{}")) },
+		"GET /api/v1/plans/a ":           func() (query.Plan, error) { return c.Plan(t.Context(), "a", 0) },
+		"GET /api/v1/plans/a?version=2 ": func() (query.Plan, error) { return c.Plan(t.Context(), "a", 2) },
+		"POST /api/v1/plans/a/retire ":   func() (query.Plan, error) { return c.RetirePlan(t.Context(), "a") },
+	} {
+		_, err := do()
+		require.NoError(t, err)
+		require.Equal(t, want, <-asked)
+	}
 }
