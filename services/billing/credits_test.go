@@ -52,7 +52,7 @@ func TestTellsOfALowBalance(t *testing.T) {
 }
 
 // TestExpiresByItself starts billing again when a grant is over. Nobody asks for anything.
-func TestExpiresByItself(t *testing.T) {
+func TestExpiresByItself(t *testing.T) { //nolint:tparallel // one part after the other
 	t.Parallel()
 	url := testkit.Postgres(t)
 	over := clock.System().Add(time.Hour).Truncate(time.Second)
