@@ -259,9 +259,10 @@ func (s *stage) checkEverything(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Close(ctx) //nolint:errcheck // only read from
 	var journal inspect.Journal
+	reader := inspect.NewReader(s.js)
 	eventually(t, "galley does not come to rest", func() bool {
 		var rest bool
-		journal, rest, _, err = inspect.AtRest(ctx, s.js, conn)
+		journal, rest, _, err = reader.AtRest(ctx, conn)
 		require.NoError(t, err)
 		return rest
 	})

@@ -40,10 +40,16 @@ type callers struct {
 	names   []string
 	js      jetstream.JetStream
 
-	mu     sync.Mutex
-	orders []order
-	errors []error
-	tries  int
+	mu       sync.Mutex
+	orders   []order
+	failures []failure
+	tries    int
+}
+
+// failure is an order that was not seen through.
+type failure struct {
+	order
+	err error
 }
 
 const (
@@ -71,7 +77,7 @@ func (c *callers) run(ctx, patience context.Context, way placing) {
 		err := way.place(patience, &next, client)
 		c.mu.Lock()
 		if err != nil {
-			c.errors = append(c.errors, fmt.Errorf("order %s: %w", next.Marker, err))
+			c.failures = append(c.failures, failure{next, err})
 		} else {
 			c.orders = append(c.orders, next)
 		}
@@ -152,8 +158,8 @@ func settled(answer harness.Answer, expected ...int) (bool, error) {
 
 // follow polls an execution that was accepted until it has ended.
 func (c *callers) follow(ctx context.Context, o *order, client *harness.Client, accepted harness.Answer) error {
-	if accepted.Status != http.StatusAccepted {
-		return o.learn(accepted)
+	if err := o.learn(accepted); err != nil || accepted.Status != http.StatusAccepted {
+		return err
 	}
 	location := accepted.Header.Get("Location")
 	if location == "" {
@@ -175,7 +181,7 @@ func (c *callers) follow(ctx context.Context, o *order, client *harness.Client, 
 			return true, err
 		}
 		if !response.Status.Terminal() {
-			return false, nil
+			return false, fmt.Errorf("it is %s", response.Status)
 		}
 		return true, o.learn(answer)
 	})

@@ -238,8 +238,9 @@ func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 	ctx, cancel := context.WithTimeout(ctx, recoveryLimit)
 	defer cancel()
 	var last inspect.Journal
+	reader := inspect.NewReader(s.callers.js)
 	for {
-		journal, rest, state, err := s.atRest(ctx)
+		journal, rest, state, err := s.atRest(ctx, reader)
 		if rest {
 			return journal, nil
 		}
@@ -258,13 +259,13 @@ func (s *scene) rest(ctx context.Context) (inspect.Journal, error) {
 	}
 }
 
-func (s *scene) atRest(ctx context.Context) (journal inspect.Journal, rest bool, state string, err error) {
+func (s *scene) atRest(ctx context.Context, reader *inspect.Reader) (journal inspect.Journal, rest bool, state string, err error) {
 	conn, err := s.installation.Database(ctx)
 	if err != nil {
 		return nil, false, "", err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // only read from
-	journal, rest, state, err = inspect.AtRest(ctx, s.callers.js, conn)
+	journal, rest, state, err = reader.AtRest(ctx, conn)
 	if !rest || err != nil {
 		return journal, rest, state, err
 	}
@@ -316,8 +317,8 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 			s.report.Statuses[completed.Header.Get(event.HeaderStatus)]++
 		}
 	}
-	for _, problem := range s.callers.errors {
-		found(Violation{Err: problem})
+	for _, failure := range s.callers.failures {
+		found(Violation{fmt.Errorf("order %s: %w", failure.Marker, failure.err), journal[failure.Execution]})
 	}
 	found(compareOrders(s.callers.orders, journal)...)
 	found(compareCancels(s.callers.orders, journal)...)

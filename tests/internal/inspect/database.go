@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -30,14 +29,14 @@ func (j Journal) Database(ctx context.Context, conn *pgx.Conn) ([]error, error) 
 
 // AtRest reads the journal and tells whether everything that was asked for has ended and is known to every service; state says how
 // far that is. Nothing more may be asked for in the meantime.
-func AtRest(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn) (journal Journal, rest bool, state string, err error) {
+func (r *Reader) AtRest(ctx context.Context, conn *pgx.Conn) (journal Journal, rest bool, state string, err error) {
 	// A request leaves RUNS when its execution is in the journal, so the journal is read afterwards.
-	runs, err := js.Stream(ctx, subject.StreamRuns)
+	runs, err := r.js.Stream(ctx, subject.StreamRuns)
 	if err != nil {
 		return nil, false, "", fmt.Errorf("look up run requests: %w", err)
 	}
 	waiting := runs.CachedInfo().State.Msgs
-	journal, err = ReadJournal(ctx, js)
+	journal, err = r.Read(ctx)
 	if err != nil {
 		return nil, false, "", err
 	}

@@ -87,13 +87,33 @@ type Journal map[string]*Execution
 
 const pullTimeout = 5 * time.Second
 
-// ReadJournal reads the whole stream EXECUTIONS, as it is when the call begins.
-func ReadJournal(ctx context.Context, js jetstream.JetStream) (Journal, error) {
-	stream, err := js.Stream(ctx, subject.StreamExecutions)
+// Reader reads the whole stream EXECUTIONS again and again, each time only what is new.
+type Reader struct {
+	js      jetstream.JetStream
+	journal Journal
+	last    uint64
+}
+
+// NewReader makes a Reader that has read nothing yet.
+func NewReader(js jetstream.JetStream) *Reader {
+	return &Reader{js: js, journal: Journal{}}
+}
+
+// Read reads the stream as it is when the call begins. The next call goes on with the same journal.
+func (r *Reader) Read(ctx context.Context) (Journal, error) {
+	stream, err := r.js.Stream(ctx, subject.StreamExecutions)
 	if err != nil {
 		return nil, fmt.Errorf("look up the journal: %w", err)
 	}
-	return read(ctx, stream, subject.AllExecutions, stream.CachedInfo().State.Msgs)
+	// Nothing is ever deleted there, so the sequences have no gaps.
+	count := stream.CachedInfo().State.LastSeq - r.last
+	r.last, err = r.journal.read(ctx, stream, subject.AllExecutions, r.last, count)
+	return r.journal, err
+}
+
+// ReadJournal reads the whole stream EXECUTIONS once.
+func ReadJournal(ctx context.Context, js jetstream.JetStream) (Journal, error) {
+	return NewReader(js).Read(ctx)
 }
 
 // ReadExecution reads the journal of one execution; it is nil when there is none.
@@ -110,50 +130,53 @@ func ReadExecution(ctx context.Context, js jetstream.JetStream, execution subjec
 	for _, messages := range info.State.Subjects {
 		count += messages
 	}
-	journal, err := read(ctx, stream, execution.All(), count)
-	if err != nil {
+	journal := Journal{}
+	if _, err := journal.read(ctx, stream, execution.All(), 0, count); err != nil {
 		return nil, err
 	}
 	return journal[execution.ID], nil
 }
 
-// read reads the first count messages of a filter.
-func read(ctx context.Context, stream jetstream.Stream, filter string, count uint64) (Journal, error) {
-	journal := Journal{}
+// read adds the first count messages of a filter after a sequence, and gives the sequence of the last one that it has added.
+func (j Journal) read(ctx context.Context, stream jetstream.Stream, filter string, after, count uint64) (last uint64, err error) {
+	last = after
 	if count == 0 {
-		return journal, nil
+		return last, nil
 	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}})
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the journal: %w", err)
+		return last, fmt.Errorf("read the journal: %w", err)
 	}
 	for rest := count; rest > 0; {
 		batch, err := consumer.Fetch(int(min(1000, rest)), jetstream.FetchMaxWait(pullTimeout))
 		if err != nil {
-			return nil, fmt.Errorf("read the journal: %w", err)
+			return last, fmt.Errorf("read the journal: %w", err)
 		}
 		before := rest
 		for message := range batch.Messages() {
-			if err := journal.add(message); err != nil {
-				return nil, err
+			if last, err = j.add(message, last); err != nil {
+				return last, err
 			}
 			rest--
 		}
 		if rest == before {
-			return nil, fmt.Errorf("read the journal: %d of %d events are missing: %w", rest, count, errors.Join(batch.Error(), ctx.Err()))
+			return last, fmt.Errorf("read the journal: %d of %d events are missing: %w", rest, count, errors.Join(batch.Error(), ctx.Err()))
 		}
 	}
-	return journal, nil
+	return last, nil
 }
 
-func (j Journal) add(message jetstream.Msg) error {
+// add adds a message and gives its sequence; on an error, the one of before.
+func (j Journal) add(message jetstream.Msg, before uint64) (sequence uint64, err error) {
 	meta, err := message.Metadata()
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return before, fmt.Errorf("read the journal: %w", err)
 	}
 	name, kind, _, err := subject.ParseExecution(message.Subject())
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return before, fmt.Errorf("read the journal: %w", err)
 	}
 	execution, found := j[name.ID]
 	if !found {
@@ -163,7 +186,7 @@ func (j Journal) add(message jetstream.Msg) error {
 	execution.Events = append(execution.Events, Event{
 		Sequence: meta.Sequence.Stream, Kind: event.Kind(kind), Stored: meta.Timestamp, Header: message.Headers(), Data: message.Data(),
 	})
-	return nil
+	return meta.Sequence.Stream, nil
 }
 
 // Check says where a journal breaks the rules of the contract: exactly one accepted and completed, at most one debit, checkpoints
