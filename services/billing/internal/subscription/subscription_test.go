@@ -3,8 +3,10 @@ package subscription_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,6 +18,7 @@ import (
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/billing/migrations"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -124,4 +127,31 @@ func TestRoles(t *testing.T) {
 		_, err := f.work.Exec(t.Context(), statement)
 		require.ErrorContains(t, err, "check constraint")
 	}
+}
+
+// Subscriptions that were there before plans were are notes.
+func TestSubscriptionsOfBefore(t *testing.T) {
+	t.Parallel()
+	url := testkit.Postgres(t)
+	schema, earlier := migrations.Schema(), fstest.MapFS{}
+	for _, name := range []string{"0001_ledger.sql", "0002_subscriptions.sql", "0003_lots.sql"} {
+		text, err := fs.ReadFile(schema.Migrations, name)
+		require.NoError(t, err)
+		earlier[name] = &fstest.MapFile{Data: text}
+	}
+	schema.Migrations = earlier
+	require.NoError(t, postgres.Migrate(t.Context(), url, schema))
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), `INSERT INTO billing.subscriptions VALUES ('alice', 'pro', 'active', '{leads}', '2026-01-02Z', '2026-01-02Z')`)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
+	w := openWorld(t, url)
+	updated := moment(t, "2026-01-02T00:00:00Z")
+	got, err := w.Get(t.Context(), "alice")
+	require.NoError(t, err)
+	require.Equal(t, query.SubscriptionReply{
+		CustomerID: "alice", Plan: "pro", Status: query.SubscriptionActive, Features: []string{"leads"}, UpdatedAt: &updated,
+	}, got)
+	require.Equal(t, query.SubscriptionCancelled, w.cancel(t, false).Status, "a note ends at once")
 }

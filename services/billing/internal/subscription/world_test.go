@@ -56,7 +56,12 @@ func start() time.Time { return time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC) }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	url := testkit.Postgres(t)
+	return openWorld(t, testkit.Postgres(t))
+}
+
+// openWorld makes a world over a database that is there.
+func openWorld(t *testing.T, url string) *world {
+	t.Helper()
 	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
 	open := func(role string, settings map[string]string) *pgxpool.Pool {
 		pool, err := postgres.Open(t.Context(), postgres.PoolConfig{URL: url, Role: role, MaxConns: 6, Settings: settings})

@@ -47,7 +47,7 @@ type PlanBody struct {
 	MonthlyCredits credit.Micro      `json:"monthly_credits" doc:"What each period begins with"`
 	Rollover       *query.Rollover   `json:"rollover,omitempty" doc:"What becomes of credits that are left at the end of a period: they expire (none, also when absent), are kept (all), or are carried into the next period up to a maximum (capped)"`
 	Features       []id              `json:"features,omitempty" maxItems:"100"`
-	Limits         *query.PlanLimits `json:"limits,omitempty"`
+	Limits         *query.PlanLimits `json:"limits,omitempty" doc:"overdraft is set while the plan holds; max_concurrency is shown, and set with the limits of the customer"`
 	PriceList      []query.Price     `json:"price_list,omitempty" maxItems:"100" doc:"What is charged for it in money; it is shown, not collected"`
 	Priority       int               `json:"priority,omitempty" minimum:"0" maximum:"100" default:"50" doc:"Credits of a lower priority are burnt first"`
 }
