@@ -22,30 +22,29 @@ func TestExampleRecipes(t *testing.T) {
 	p := i.start(t)
 	assert.NotContains(t, p.out.String(), "The demo:", "%s", &p.out)
 
-	t.Run("discovery", func(t *testing.T) {
-		response := i.finished(t, i.begin(t, "the-hunter", "discovery", `{"search_query": "plumbers in seattle", "notify": "me@example.com"}`))
-		assert.Equal(t, event.StatusSuccess, response.Status, "%v", response.Errors)
-		leads := i.mailTo(t, "me@example.com")
-		require.Len(t, leads, 1)
-		assert.Contains(t, leads[0].Subject, "leads for plumbers in seattle")
-		assert.Contains(t, leads[0].Text, "Sandbox model")
-	})
-	t.Run("outreach", func(t *testing.T) { i.outreach(t) })
-	t.Run("extraction", func(t *testing.T) {
-		out := i.succeed(t, "run", "the-clerk", "extraction", "--input",
-			`{"document": "INVOICE 2026-118 from Lindqvist Power & Light, 2 x circuit breaker at 45.00, 1 x inspection at 120.00. Total 210.00 USD"}`)
-		assert.Contains(t, out, "SUCCESS")
-		assert.Contains(t, out, `"currency"`)
-		assert.Contains(t, out, "tokens in")
-	})
-	t.Run("report", func(t *testing.T) { i.report(t) })
+	response := i.finished(t, i.begin(t, "discovery", `{"search_query": "plumbers in seattle", "notify": "me@example.com"}`))
+	assert.Equal(t, event.StatusSuccess, response.Status, "%v", response.Errors)
+	leads := i.mailTo(t, "me@example.com")
+	require.Len(t, leads, 1)
+	assert.Contains(t, leads[0].Subject, "leads for plumbers in seattle")
+	assert.Contains(t, leads[0].Text, "Sandbox model")
+
+	i.outreach(t)
+
+	out := i.succeed(t, "run", "the-clerk", "extraction", "--input",
+		`{"document": "INVOICE 2026-118 from Lindqvist Power & Light, 2 x circuit breaker at 45.00, 1 x inspection at 120.00. Total 210.00 USD"}`)
+	assert.Contains(t, out, "SUCCESS")
+	assert.Contains(t, out, `"currency"`)
+	assert.Contains(t, out, "tokens in")
+
+	i.report(t)
 	assert.Contains(t, i.succeed(t, "billing", "reconcile"), "0 differences")
 }
 
 func (i *installation) outreach(t *testing.T) {
 	t.Helper()
 	const input = `{"lead": {"id": "biz-0001", "name": "Bergström Dental", "email": "office@bergstrom.example"}, "offer": "a booking page"}`
-	id := i.begin(t, "the-hunter", "outreach", input)
+	id := i.begin(t, "outreach", input)
 	i.eventually(t, "somebody is asked", func() bool { return i.standing(t, id).Status == event.StatusWaiting })
 	assert.Empty(t, i.mailTo(t, "office@bergstrom.example"), "nothing is sent before the decision")
 	i.succeed(t, "executions", "approve", id, "decide")
@@ -54,13 +53,13 @@ func (i *installation) outreach(t *testing.T) {
 	assert.Len(t, i.mailTo(t, "office@bergstrom.example"), 1)
 	i.eventually(t, "the note is in the audit log", func() bool { return strings.Contains(i.succeed(t, "audit"), "lead_contacted") })
 
-	again := i.finished(t, i.begin(t, "the-hunter", "outreach", input))
+	again := i.finished(t, i.begin(t, "outreach", input))
 	assert.Equal(t, event.StatusSuccess, again.Status)
 	assert.Contains(t, string(again.Data), `"sent":false`)
 	assert.Contains(t, string(again.Data), id, "the store knows which execution has written")
 	assert.Len(t, i.mailTo(t, "office@bergstrom.example"), 1)
 
-	rejected := i.begin(t, "the-hunter", "outreach", strings.ReplaceAll(input, "biz-0001", "biz-0002"))
+	rejected := i.begin(t, "outreach", strings.ReplaceAll(input, "biz-0001", "biz-0002"))
 	i.eventually(t, "somebody is asked", func() bool { return i.standing(t, rejected).Status == event.StatusWaiting })
 	i.succeed(t, "executions", "reject", rejected, "decide")
 	response = i.finished(t, rejected)
@@ -106,11 +105,11 @@ func (i *installation) mailTo(t *testing.T, address string) []mail {
 	return found
 }
 
-// begin has a recipe run and does not wait for it.
-func (i *installation) begin(t *testing.T, agent, recipe, input string) (id string) {
+// begin has a recipe of the hunter run and does not wait for it.
+func (i *installation) begin(t *testing.T, recipe, input string) (id string) {
 	t.Helper()
 	var accepted event.Response
-	body := `{"agent_id": "` + agent + `", "recipe_id": "` + recipe + `", "input_data": ` + input + `}`
+	body := `{"agent_id": "the-hunter", "recipe_id": "` + recipe + `", "input_data": ` + input + `}`
 	answer := i.call(t, "demo.key", http.MethodPost, "http://"+i.http+"/api/v1/recipes/execute", body)
 	require.NoError(t, json.Unmarshal(answer, &accepted))
 	require.NotEmpty(t, accepted.ExecutionID, string(answer))

@@ -206,10 +206,6 @@ func header(request *event.Request, trace string) nats.Header {
 		parent := subject.Execution{Customer: request.CustomerID, ID: request.Parent.ExecutionID}
 		header[event.HeaderParent] = []string{parent.Due()}
 	}
-	if request.Parent != nil {
-		parent := subject.Execution{Customer: request.CustomerID, ID: request.Parent.ExecutionID}
-		header[event.HeaderParent] = []string{parent.Due()}
-	}
 	return header
 }
 
