@@ -54,6 +54,7 @@ type failure struct {
 
 const (
 	thinking   = 40 * time.Millisecond // between two orders of one caller, at most
+	publishing = 10 * thinking         // the same for those who publish: they do not wait for the end, and must not ask for more than can be done
 	retryPause = 200 * time.Millisecond
 	ackTimeout = 2 * time.Second
 )
@@ -61,6 +62,7 @@ const (
 // placing is a way to place an order of one of some recipes.
 type placing struct {
 	recipes []string
+	pause   time.Duration
 	place   func(context.Context, *order, *harness.Client) error
 }
 
@@ -72,7 +74,7 @@ func (c *callers) pick(recipes []string) (order, *harness.Client) {
 
 // run places one order after the other until ctx ends. The last one is seen through under patience.
 func (c *callers) run(ctx, patience context.Context, way placing) {
-	for pause(ctx, thinking) {
+	for pause(ctx, way.pause) {
 		next, client := c.pick(way.recipes)
 		err := way.place(patience, &next, client)
 		c.mu.Lock()

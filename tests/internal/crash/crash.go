@@ -152,12 +152,12 @@ func (s *scene) load(ctx context.Context) error {
 	short := []string{"three-calls", "three-calls", "shaky", "pure", "reach"}
 	long := []string{"many", "patient", "signalled", "parent", "reach", "reach"}
 	for n := range s.Callers {
-		way := placing{short, s.callers.overHTTP(preferences[n%len(preferences)])}
+		way := placing{short, thinking, s.callers.overHTTP(preferences[n%len(preferences)])}
 		group.Go(func() { s.callers.run(loading, patience, way) })
-		group.Go(func() { s.callers.run(loading, patience, placing{long, s.callers.underWay}) })
+		group.Go(func() { s.callers.run(loading, patience, placing{long, thinking, s.callers.underWay}) })
 	}
 	for range max(1, s.Callers/4) {
-		group.Go(func() { s.callers.run(loading, patience, placing{short, s.callers.overNATS}) })
+		group.Go(func() { s.callers.run(loading, patience, placing{short, publishing, s.callers.overNATS}) })
 	}
 	disturb := s.kill
 	if s.Disturb != nil {
