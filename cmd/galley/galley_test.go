@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -62,17 +62,29 @@ func (i *installation) environment() []string {
 	}, i.more...)
 }
 
-// freeAddress finds a port below those that the kernel gives to outgoing connections and that the end-to-end tests use: it must stay
-// free over restarts.
+// The ports that this process gives to programs: a hundred of its own, below those that the kernel gives to outgoing connections and that
+// the end-to-end tests use. They must stay free over restarts, so none is given twice before all have been.
+const (
+	lowestPort   = 4_300
+	portsEach    = 100
+	portSections = 76
+)
+
+//nolint:gochecknoglobals // the ports of the process are one resource
+var nextPort atomic.Int64
+
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(4_300+rand.IntN(7_600))) //nolint:gosec // any port will do
-		if listener, err := net.Listen("tcp", address); err == nil {                   //nolint:noctx // it does not wait
+	section := lowestPort + os.Getpid()%portSections*portsEach
+	for range portsEach {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(section+int(nextPort.Add(1)%portsEach)))
+		if listener, err := net.Listen("tcp", address); err == nil { //nolint:noctx // it does not wait
 			require.NoError(t, listener.Close())
 			return address
 		}
 	}
+	require.Fail(t, "no port is free")
+	return ""
 }
 
 // process is a galley that runs.
