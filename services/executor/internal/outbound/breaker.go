@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,11 +46,7 @@ func countsAgainst(err error) bool {
 	if !ok {
 		return false
 	}
-	switch failed.Code {
-	case problem.Timeout, problem.Connection, problem.Upstream5xx, problem.Unavailable:
-		return true
-	}
-	return false
+	return slices.Contains([]problem.Code{problem.Timeout, problem.Connection, problem.Upstream5xx, problem.Unavailable}, failed.Code)
 }
 
 // allow asks the breaker for a host; whoever is let through reports how it went with done.
