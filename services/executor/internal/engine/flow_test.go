@@ -104,9 +104,22 @@ func (e *echo) Execute(ctx context.Context, call *component.Call) (component.Res
 		return component.Result{}, ctx.Err()
 	}
 	if strings.Contains(url, "bad") {
+		e.company()
 		return component.Result{}, &problem.Error{Code: problem.Upstream4xx, Message: "refused"}
 	}
 	return component.Result{Output: strings.TrimPrefix(url, "https://x/")}, nil
+}
+
+// company waits until another call has begun, if one comes: one that fails alone would keep the others from beginning.
+func (e *echo) company() {
+	alone := func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.most < 2
+	}
+	for n := 0; n < 200 && alone(); n++ {
+		time.Sleep(time.Millisecond) //nolint:forbidigo // until it has begun
+	}
 }
 
 func TestForEach(t *testing.T) {
