@@ -59,10 +59,16 @@ type Call struct {
 	With any
 	// State is the shared state, nil until a step has written it.
 	State map[string]any
-	// Redact takes the texts of the secrets that With holds out of text; for what a component tells somebody before it has ended.
+	// Redact takes the texts of the secrets that With holds out of text, nil where it holds none; see [Call.Public].
 	Redact func(text string) string
-	// Secrets tells whether With holds any.
-	Secrets bool
+}
+
+// Public is text without the secrets of With, for what a component tells somebody before it has ended.
+func (c *Call) Public(text string) string {
+	if c.Redact == nil {
+		return text
+	}
+	return c.Redact(text)
 }
 
 // IdempotencyKey is the same for all attempts of a step, or of one item of it, whichever worker makes them.
@@ -72,6 +78,14 @@ func (c *Call) IdempotencyKey() string {
 		key += "/" + strconv.Itoa(*c.Item)
 	}
 	return key
+}
+
+// Place is the step, or the item of it, as a subject names it: "<step>" or "<step>.<index>".
+func (c *Call) Place() string {
+	if c.Item == nil {
+		return c.Step
+	}
+	return c.Step + "." + strconv.Itoa(*c.Item)
 }
 
 // Input decodes the call's With into a struct with json tags.

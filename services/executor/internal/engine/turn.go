@@ -116,7 +116,9 @@ func (r *run) try(ctx context.Context, t *turn, earlier *event.Wait) (any, error
 	call := component.Call{
 		Execution: r.execution.subject(), Step: t.step.ID, Kind: t.step.Kind, Item: t.item, Actor: r.execution.Actor,
 		TraceParent: r.execution.TraceParent, With: with, State: r.state(),
-		Secrets: len(secrets) > 0, Redact: func(text string) string { return secret.RedactText(text, secrets) },
+	}
+	if len(secrets) > 0 {
+		call.Redact = func(text string) string { return secret.RedactText(text, secrets) }
 	}
 	for {
 		if t.step.Effect() {

@@ -73,9 +73,7 @@ func fileName(call *component.Call, response *http.Response) string {
 			}
 			return r
 		}, name)
-		if call.Redact != nil {
-			name = call.Redact(name)
-		}
+		name = call.Public(name)
 		for len(name) > maxName {
 			_, size := utf8.DecodeLastRuneInString(name)
 			name = name[:len(name)-size]

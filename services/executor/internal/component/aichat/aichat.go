@@ -118,7 +118,7 @@ func holdsSecret(call *component.Call, request *llm.Request) bool {
 		texts = append(texts, message.Content)
 	}
 	for _, text := range texts {
-		if call.Secrets && (call.Redact == nil || call.Redact(text) != text) {
+		if call.Public(text) != text {
 			return true
 		}
 	}

@@ -2,7 +2,6 @@ package aichat
 
 import (
 	"encoding/json"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +20,7 @@ const (
 type progress struct {
 	publish func(subject string, data []byte)
 	clock   clock.Clock
-	redact  func(text string) string
+	public  func(text string) string
 	subject string
 	update  update
 	pending strings.Builder
@@ -40,12 +39,8 @@ type update struct {
 }
 
 func newProgress(publish func(string, []byte), now clock.Clock, call *component.Call) *progress {
-	step := call.Step
-	if call.Item != nil {
-		step += "." + strconv.Itoa(*call.Item)
-	}
 	return &progress{
-		publish: publish, clock: now, redact: call.Redact, subject: call.Execution.Progress(step),
+		publish: publish, clock: now, public: call.Public, subject: call.Execution.Progress(call.Place()),
 		update: update{Step: call.Step, Item: call.Item, Attempt: call.Attempt},
 	}
 }
@@ -70,11 +65,8 @@ func (p *progress) end() {
 }
 
 func (p *progress) flush() {
-	text := p.pending.String()
+	text := p.public(p.pending.String()) // the model knows no secret, but the server knows its key
 	p.pending.Reset()
-	if p.redact != nil { // the model knows no secret, but the server knows its key
-		text = p.redact(text)
-	}
 	for text != "" {
 		piece := prefix(text, maxPiece)
 		text = text[len(piece):]

@@ -291,7 +291,7 @@ func TestSecretsAreNotPublished(t *testing.T) {
 					delete(input, key)
 				}
 			}
-			call.Secrets, call.Redact = true, redact
+			call.Redact = redact
 			_, _, err := run(t, c, call)
 			require.NoError(t, err)
 			for i, text := range heard.texts {

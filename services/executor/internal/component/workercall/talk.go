@@ -160,9 +160,7 @@ func (t *talk) abandon(ctx context.Context) error {
 // pass tells whoever watches the execution what the worker told.
 func (t *talk) pass(texts []string) {
 	for _, text := range texts {
-		if t.call.Redact != nil {
-			text = t.call.Redact(text)
-		}
+		text = t.call.Public(text)
 		t.told++
 		data, err := json.Marshal(told{Step: t.call.Step, Item: t.call.Item, Attempt: t.call.Attempt, Sequence: t.told, Text: text})
 		if err == nil {

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -65,10 +64,7 @@ func (c *Component) Execute(ctx context.Context, asked *component.Call) (compone
 		return component.Result{}, away()
 	}
 	defer c.replies.forget(waiting)
-	place := asked.Step
-	if asked.Item != nil {
-		place += "." + strconv.Itoa(*asked.Item)
-	}
+	place := asked.Place()
 	t := &talk{Component: c, call: asked, waiter: waiting, control: asked.Execution.WorkerCall(place), progress: asked.Execution.Progress(place)}
 	return t.run(ctx)
 }
