@@ -36,9 +36,12 @@ func (a *Accounts) HasModel() bool { return a.ai().Default.Provider != "" }
 // problems are what is wrong.
 func (a *Accounts) problems() []error {
 	var problems []error
-	for name, err := range map[string]error{"AI": a.ai().Validate(), "SMTP": a.mail().Validate(), "TWILIO": a.twilio().Validate()} {
-		if err != nil {
-			problems = append(problems, fmt.Errorf("GALLEY_%s_…: %w", name, err))
+	for _, part := range []struct {
+		name string
+		err  error
+	}{{"AI", a.ai().Validate()}, {"SMTP", a.mail().Validate()}, {"TWILIO", a.twilio().Validate()}} {
+		if part.err != nil {
+			problems = append(problems, fmt.Errorf("GALLEY_%s_…: %w", part.name, part.err))
 		}
 	}
 	return problems
