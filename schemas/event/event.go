@@ -62,8 +62,7 @@ const (
 )
 
 // MaxHeaders is how many headers an event may have, those that guard its append included, before its map doubles in every process
-// that reads it. Every event but a completed one with an error stays within it: only what a consumer reads without the data belongs
-// in a header.
+// that reads it. Every event but a completed one stays within it: only what a consumer reads without the data belongs in a header.
 const MaxHeaders = 14
 
 // Attributes of journal events.
@@ -89,6 +88,8 @@ const (
 	HeaderReply = "galley-reply"
 	// HeaderParent (accepted and funded of an execution that another one runs) is where that one is woken up when this one has ended.
 	HeaderParent = "galley-parent"
+	// HeaderSteps (completed only) is how the steps ended, see Response.Steps; absent when none did.
+	HeaderSteps = "galley-steps"
 	// HeaderAppend is unique to one append, so that its author recognises its own event after a lost acknowledgement.
 	HeaderAppend = "galley-append"
 	// HeaderError is the code of a refusal in a reply to a query; the data is then a problem.Error.

@@ -171,6 +171,9 @@ func (s *session) complete(ctx context.Context, completion engine.Completion) er
 	if len(response.Errors) > 0 {
 		header[event.HeaderCode] = []string{string(response.Errors[0].Code)}
 	}
+	if steps := response.Steps(); steps != "" {
+		header[event.HeaderSteps] = []string{steps}
+	}
 	for _, name := range []string{
 		event.HeaderSubject, event.HeaderActor, event.HeaderTraceParent,
 	} {

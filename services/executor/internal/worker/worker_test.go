@@ -218,9 +218,11 @@ func TestRunsAndAnswers(t *testing.T) {
 		event.HeaderStatus: "success", event.HeaderCode: "", event.HeaderCredits: "40000", event.HeaderSubject: "the-hunter/discovery/7",
 		event.HeaderActor: "key:k1", event.HeaderTraceParent: "00-trace", event.HeaderReply: "",
 		event.HeaderDuration: strconv.FormatInt(response.Metadata.DurationMS, 10), event.HeaderSource: "/galley/executor",
+		event.HeaderSteps: response.Steps(),
 	} {
 		assert.Equal(t, want, last.Header.Get(name), name)
 	}
+	assert.Contains(t, response.Steps(), "=success,")
 	assert.Equal(t, []string{"accepted", "funded", "started/1", "step/0", "step/1", "completed"}, b.events("e1"))
 	b.awaitSettled()
 	require.NoError(t, stop())

@@ -92,7 +92,7 @@ func TestCancelWhereverItIs(t *testing.T) {
 			for name, value := range map[string]string{
 				event.HeaderSubject: "cook/soup/1", event.HeaderActor: "api_key:key_1", event.HeaderCredits: "0", event.HeaderStatus: "failed",
 				event.HeaderCode: "CANCELLED", event.HeaderDuration: strconv.FormatInt(response.Metadata.DurationMS, 10),
-				event.HeaderTraceParent: trace, event.HeaderSource: "/galley/ingest",
+				event.HeaderTraceParent: trace, event.HeaderSource: "/galley/ingest", event.HeaderSteps: response.Steps(),
 			} {
 				require.Equal(t, value, last.Header.Get(name), name)
 			}

@@ -106,7 +106,7 @@ func endHeader(first *journal.Record, response *event.Response, actor event.Acto
 		event.HeaderCredits: strconv.FormatInt(int64(response.Metadata.CreditsConsumed), 10),
 		event.HeaderStatus:  string(response.Status), event.HeaderCode: string(response.Errors[0].Code),
 		event.HeaderDuration:    strconv.FormatInt(response.Metadata.DurationMS, 10),
-		event.HeaderTraceParent: first.Header.Get(event.HeaderTraceParent),
+		event.HeaderTraceParent: first.Header.Get(event.HeaderTraceParent), event.HeaderSteps: response.Steps(),
 	} {
 		if value != "" {
 			header[name] = []string{value}
