@@ -123,6 +123,8 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 	delays.AllowMsgSchedules, delays.AllowRollup = true, true
 	runs := file(subject.StreamRuns, "Requests to run a recipe", jetstream.WorkQueuePolicy, 0, subject.AllRuns)
 	runs.AllowDirect = true
+	limits := file(subject.StreamLimits, "What customers' plans allow, the last of each customer", jetstream.LimitsPolicy, 0, subject.AllLimits)
+	limits.MaxMsgsPerSubject = 1
 	return []jetstream.StreamConfig{
 		journal,
 		delays,
@@ -131,6 +133,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 		file(subject.StreamActivity, "What people and services did", jetstream.LimitsPolicy, activityRetention,
 			subject.AllActivity, subject.AllRejected),
 		file(subject.StreamBilling, "What customers are told of their balances", jetstream.LimitsPolicy, billingRetention, subject.AllBilling),
+		limits,
 		file(subject.StreamDeadLetters, "Messages that cannot be processed", jetstream.LimitsPolicy, deadLetterRetention,
 			subject.AllDeadLetters),
 		file(subject.StreamRedrives, "Dead letters to be processed again", jetstream.WorkQueuePolicy, 0, subject.AllRedrives),

@@ -7,6 +7,7 @@
 //	galley.execution.<shard>.<customer>.<execution>.<event>.<n>     what happens in between: started, step (stream EXECUTIONS)
 //	galley.activity.<customer>.<resource>.<verb>                    what people and services did (stream ACTIVITY)
 //	galley.billing.<customer>.<event>                               what a customer is told of the balance (stream BILLING)
+//	galley.limits.<customer>                                        what a customer's plan allows, the last of each kept (stream LIMITS)
 //	galley.signal.<customer>.<execution>.<name>                     an event that an execution waits for (stream SIGNALS)
 //	galley.delay.execution.<customer>.<execution>                   a wake-up call, to be made later (stream DELAYS)
 //	galley.due.execution.<customer>.<execution>                     the call, now (stream DELAYS)
@@ -39,6 +40,7 @@ const (
 	StreamDelays      = "DELAYS"
 	StreamActivity    = "ACTIVITY"
 	StreamBilling     = "BILLING"
+	StreamLimits      = "LIMITS"
 	StreamDeadLetters = "DEAD_LETTERS"
 	StreamRedrives    = "REDRIVES"
 )
@@ -68,6 +70,7 @@ const (
 	AllRejected      = "galley.run.rejected.>"
 	AllActivity      = "galley.activity.>"
 	AllBilling       = "galley.billing.>"
+	AllLimits        = "galley.limits.*"
 	AllDeadLetters   = "galley.dead.>"
 	AllRedrives      = "galley.redrive.>"
 	AllSignals       = "galley.signal.>"
@@ -188,6 +191,20 @@ func Activity(customer, action string) string {
 // Billing is where a customer is told of the balance: low_balance or exhausted.
 func Billing(customer, event string) string {
 	return "galley.billing." + customer + "." + event
+}
+
+// Limits is where it is told what the customer's plan allows.
+func Limits(customer string) string {
+	return "galley.limits." + customer
+}
+
+// ParseLimits takes the subject of what a customer's plan allows apart.
+func ParseLimits(subject string) (customer string, err error) {
+	customer, found := strings.CutPrefix(subject, Limits(""))
+	if !found || !ValidID(customer) {
+		return "", fmt.Errorf("subject %q: not galley.limits.<customer>", subject)
+	}
+	return customer, nil
 }
 
 // DeadLetter is where messages of a stream go that cannot be processed.

@@ -66,6 +66,7 @@ func events() map[string]struct {
 		"activity":    {contract.Activity, &event.Activity{}},
 		"low_balance": {contract.Alert, &event.Alert{}},
 		"exhausted":   {contract.Alert, &event.Alert{}},
+		"limits":      {contract.Limits, &event.Limits{}},
 	}
 }
 
@@ -316,12 +317,13 @@ func TestDocumentationNamesEverything(t *testing.T) {
 	require.NoError(t, err)
 	named := []string{
 		subject.StreamExecutions, subject.StreamRuns, subject.StreamSignals, subject.StreamDelays, subject.StreamActivity,
-		subject.StreamBilling, subject.StreamDeadLetters, subject.BucketRecipes, subject.BucketSignals,
+		subject.StreamBilling, subject.StreamLimits, subject.StreamDeadLetters, subject.BucketRecipes, subject.BucketSignals,
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Signal("<name>"),
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Delay(), subject.Execution{Customer: "<customer>", ID: "<execution>"}.Due(),
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Notify(),
 		subject.RunRequest("<customer>"), subject.RunRejected("<customer>"), subject.Activity("<customer>", "<resource>.<verb>"),
 		subject.Billing("<customer>", "<event>"), event.AlertLowBalance.Type(), event.AlertExhausted.Type(),
+		subject.Limits("<customer>"), event.TypeLimits,
 		subject.DeadLetter("<stream>"), subject.Query("<service>", "<name>"),
 		"galley.execution.<shard>.<customer>.<execution>.<event>", "galley.execution.<shard>.<customer>.<execution>.<event>.<number>",
 		subject.ExecutionMilestones,

@@ -27,6 +27,7 @@ const (
 	Rejection  = "rejection"
 	Activity   = "activity"
 	Alert      = "alert"
+	Limits     = "limits"
 	Headers    = "headers"
 )
 
@@ -101,6 +102,7 @@ func types() map[string]string {
 
 		event.AlertLowBalance.Type(): Alert,
 		event.AlertExhausted.Type():  Alert,
+		event.TypeLimits:             Limits,
 	}
 }
 
