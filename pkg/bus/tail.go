@@ -17,6 +17,8 @@ type Tail struct {
 	Name   string
 	// Filter is the one wildcard wanted.
 	Filter string
+	// Compacted tells that only the last message of each subject counts: what the stream has dropped is not missed.
+	Compacted bool
 	// Batch is the most messages that one call of apply gets.
 	Batch int
 	// Linger is how long a batch that is not full waits for more: fewer, larger transactions, for a projection that much later.
@@ -97,7 +99,7 @@ func (b *Bus) start(ctx context.Context, tail Tail) (Place, error) {
 	if place.Sequence, err = tail.Position(ctx, place.Key); err != nil {
 		return Place{}, fmt.Errorf("read position: %w", err)
 	}
-	if place.Sequence+1 < info.State.FirstSeq {
+	if !tail.Compacted && place.Sequence+1 < info.State.FirstSeq {
 		b.log.Error().Str("tail", tail.Name).Uint64("position", place.Sequence).Uint64("first", info.State.FirstSeq).
 			Msg("the stream dropped messages that this tail had not read")
 	}

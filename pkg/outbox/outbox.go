@@ -49,6 +49,8 @@ func New(pool *pgxpool.Pool, js jetstream.JetStream, schema string, log zerolog.
 
 // Event is what can be stored. Data is encoded as JSON.
 type Event struct {
+	// ID is the ce-id, a new UUID where it is empty.
+	ID      string
 	Subject string
 	Type    string
 	Time    time.Time
@@ -60,12 +62,17 @@ type Event struct {
 
 // Activity stores an activity of the customer in the transaction. trace is a W3C traceparent, or "".
 func (o *Outbox) Activity(ctx context.Context, tx pgx.Tx, activity event.Activity, trace string) error {
+	return o.Store(ctx, tx, ofActivity(&activity, trace))
+}
+
+// Store stores an event in the transaction.
+func (o *Outbox) Store(ctx context.Context, tx pgx.Tx, stored Event) error {
 	batch := &pgx.Batch{}
-	if err := o.Queue(batch, ofActivity(&activity, trace)); err != nil {
+	if err := o.Queue(batch, stored); err != nil {
 		return err
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("store activity: %w", err)
+		return fmt.Errorf("store event: %w", err)
 	}
 	return nil
 }
@@ -84,16 +91,20 @@ func ofActivity(activity *event.Activity, trace string) Event {
 
 // Queue stores an event together with the other statements of the batch, which must be one transaction.
 func (o *Outbox) Queue(batch *pgx.Batch, stored Event) error {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("make event id: %w", err)
+	id := stored.ID
+	if id == "" {
+		made, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make event id: %w", err)
+		}
+		id = made.String()
 	}
 	data, err := json.Marshal(stored.Data)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
 	header := map[string]string{
-		event.HeaderSpecVersion: "1.0", event.HeaderID: id.String(), event.HeaderType: stored.Type,
+		event.HeaderSpecVersion: "1.0", event.HeaderID: id, event.HeaderType: stored.Type,
 		event.HeaderSource: o.source, event.HeaderTime: stored.Time.UTC().Format(time.RFC3339Nano),
 	}
 	if stored.Actor != "" {

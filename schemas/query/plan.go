@@ -33,7 +33,7 @@ type Rollover struct {
 
 // PlanLimits are what a plan allows; nil where it says nothing.
 type PlanLimits struct {
-	// MaxConcurrency is how many executions may be under way at the same time. It says what was agreed: the limit is set with the customer's.
+	// MaxConcurrency is how many executions may be under way at the same time. It is told as event.Limits while the plan holds.
 	MaxConcurrency *int `json:"max_concurrency,omitempty"`
 	// Overdraft is how far debits may bring the balance below 0. It is set while the plan holds.
 	Overdraft *credit.Micro `json:"overdraft,omitempty"`

@@ -85,6 +85,7 @@ func (s *Service) Run(ctx context.Context) error {
 	renewer := subscription.NewRenewer(subscription.RenewerDeps{
 		Register: subscriptions, Bus: s.deps.Bus, AckWait: s.deps.AckWait, Log: s.deps.Logger,
 	})
+	teller := subscription.NewTeller(subscription.TellerDeps{Register: subscriptions, Bus: s.deps.Bus, Log: s.deps.Logger})
 	reader := ledger.NewReader(read, s.deps.Clock)
 	sweep := func(ctx context.Context) error {
 		return money.Sweep(ctx, func(err error) { s.deps.Logger.Warn().Err(err).Msg("grants that are over not expired, trying again") })
@@ -97,7 +98,7 @@ func (s *Service) Run(ctx context.Context) error {
 		Source: reconcile.Source{Pool: read, Bus: s.deps.Bus, Journal: executions}, Work: work, Ledger: money, Outbox: events,
 		Interval: s.config.ReconcileInterval, Clock: s.deps.Clock, Log: s.deps.Logger,
 	})
-	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, renewer.Run, queries.Run, reconciler.Run, reconciler.Answer)
+	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, renewer.Run, teller.Run, queries.Run, reconciler.Run, reconciler.Answer)
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.

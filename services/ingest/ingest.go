@@ -126,6 +126,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
+	plans := catalogue.NewPlanLimits(catalogue.PlanLimitsDeps{Bus: messages, Pool: writer, Catalogue: found, Log: log})
 	history := projection.NewReader(reader, executions)
 	acceptor := accept.New(found, history, messages, executions, inbox, now)
 	controller := control.New(control.Deps{
@@ -162,7 +163,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 			if !s.migrate(ctx) {
 				return nil
 			}
-			return lifecycle.Run(ctx, events.Run, projection.New(messages, writer, log).Run,
+			return lifecycle.Run(ctx, events.Run, plans.Run, projection.New(messages, writer, log).Run,
 				intake.New(messages, requests, acceptor, s.deps.AckWait, now, log).Run,
 				intake.NewSignals(messages, controller, s.deps.AckWait, now, log).Run, starter.Run, watcher.Run)
 		},

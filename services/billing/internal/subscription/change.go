@@ -53,7 +53,7 @@ func (t *turn) note(ctx context.Context, request *query.SubscribeRequest) error 
 	if t.version == 0 && t.plan == request.Plan && t.status == request.Status && slices.Equal(t.features, features) {
 		return nil
 	}
-	t.state = state{plan: request.Plan, status: request.Status, features: features, number: t.number}
+	t.state = state{plan: request.Plan, status: request.Status, features: features, number: t.number, limits: t.limits}
 	return t.report(ctx, activityUpdated)
 }
 

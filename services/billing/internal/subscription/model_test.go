@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/galley-engine/galley/schemas/credit"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
 	"github.com/galley-engine/galley/services/billing/internal/period"
@@ -192,6 +193,21 @@ func (m *model) check(rt *rapid.T, w *world, customer string, now time.Time) {
 	got, err = w.Get(rt.Context(), customer)
 	require.NoError(rt, err)
 	require.Equal(rt, balance, got.Balance)
+	m.checkLimits(rt, w, customer)
+}
+
+// checkLimits compares what was told of limits: each time something else, in the order of its revisions, and at last what holds.
+func (m *model) checkLimits(rt *rapid.T, w *world, customer string) {
+	last, holds := &event.Limits{}, (*int)(nil)
+	if m.active {
+		holds = m.plan.Limits.MaxConcurrency
+	}
+	for _, told := range w.limits(rt, customer) {
+		require.NotEqual(rt, last.MaxConcurrency, told.MaxConcurrency)
+		require.Greater(rt, told.Revision, last.Revision)
+		last = &told
+	}
+	require.Equal(rt, holds, last.MaxConcurrency)
 }
 
 // atOnce calls do in several workers at the same time, as a message does that is delivered again, while others are called to look.
@@ -226,8 +242,8 @@ func TestDoesAsTheModel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	plans := []query.Plan{
-		w.offer(t, "free", 0, none(), nil), w.offer(t, "capped", 100, capped(50), nil), w.offer(t, "kind", 250, all(), nil),
-		w.offer(t, "wide", 250, capped(400), nil), w.offer(t, "strict", 1000, none(), nil),
+		w.offer(t, "free", 0, none(), limited(1)), w.offer(t, "capped", 100, capped(50), limited(3)), w.offer(t, "kind", 250, all(), limited(3)),
+		w.offer(t, "wide", 250, capped(400), nil), w.offer(t, "strict", 1000, none(), limited(9)),
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		customer, m := uuid.NewString(), &model{}

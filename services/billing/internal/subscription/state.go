@@ -30,6 +30,7 @@ type state struct {
 	cancelAtEnd bool
 	nextPlan    string
 	nextVersion int
+	limits      limits
 }
 
 // grant is one that the subscription has given in the period that goes on.
@@ -89,7 +90,7 @@ func lock(ctx context.Context, tx pgx.Tx, customer string) error {
 
 const selectState = `SELECT plan, status, features, updated_at, COALESCE(version, 0), number, COALESCE(period, 0),
 		period_start, period_end, COALESCE(anchor_day, 0), COALESCE(time_zone, ''), grants,
-		cancel_at_end, COALESCE(next_plan, ''), COALESCE(next_version, 0)
+		cancel_at_end, COALESCE(next_plan, ''), COALESCE(next_version, 0), max_concurrency, limits_revision
 	FROM billing.subscriptions WHERE customer_id = $1`
 
 func load(ctx context.Context, tx pgx.Tx, customer string) (state, error) {
@@ -104,7 +105,7 @@ func scan(row pgx.Row) (state, error) {
 	var s state
 	var start, end *time.Time
 	err := row.Scan(&s.plan, &s.status, &s.features, &s.updated, &s.version, &s.number, &s.period, &start, &end, &s.anchor, &s.zone, &s.grants,
-		&s.cancelAtEnd, &s.nextPlan, &s.nextVersion)
+		&s.cancelAtEnd, &s.nextPlan, &s.nextVersion, &s.limits.maxConcurrency, &s.limits.revision)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return state{}, nil
 	}
@@ -122,16 +123,17 @@ func save(ctx context.Context, tx pgx.Tx, customer string, s *state, now time.Ti
 	}
 	grants := append([]grant{}, s.grants...)
 	_, err := tx.Exec(ctx, `INSERT INTO billing.subscriptions (customer_id, plan, status, features, created_at, updated_at, version, number, period,
-			period_start, period_end, anchor_day, time_zone, grants, cancel_at_end, next_plan, next_version)
+			period_start, period_end, anchor_day, time_zone, grants, cancel_at_end, next_plan, next_version, max_concurrency, limits_revision)
 		VALUES ($1, $2, $3, $4, $5, $5, NULLIF($6, 0), $7, NULLIF($8, 0), $9, $10, NULLIF($11, 0), NULLIF($12, ''), $13, $14, NULLIF($15, ''),
-			NULLIF($16, 0))
+			NULLIF($16, 0), $17, $18)
 		ON CONFLICT (customer_id) DO UPDATE SET plan = excluded.plan, status = excluded.status, features = excluded.features,
 			updated_at = excluded.updated_at, version = excluded.version, number = excluded.number, period = excluded.period,
 			period_start = excluded.period_start, period_end = excluded.period_end, anchor_day = excluded.anchor_day,
 			time_zone = excluded.time_zone, grants = excluded.grants, cancel_at_end = excluded.cancel_at_end,
-			next_plan = excluded.next_plan, next_version = excluded.next_version`,
+			next_plan = excluded.next_plan, next_version = excluded.next_version, max_concurrency = excluded.max_concurrency,
+			limits_revision = excluded.limits_revision`,
 		customer, s.plan, s.status, s.features, now, s.version, s.number, s.period, start, end, s.anchor, s.zone, grants, s.cancelAtEnd,
-		s.nextPlan, s.nextVersion)
+		s.nextPlan, s.nextVersion, s.limits.maxConcurrency, s.limits.revision)
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
 	}

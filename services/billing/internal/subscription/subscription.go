@@ -131,11 +131,16 @@ func (r *Register) change(
 		if err := do(ctx, t); err != nil {
 			return err
 		}
-		after = t.state
-		if !t.changed {
-			return nil
+		if t.changed {
+			if err := t.tellLimits(ctx, &before.limits); err != nil {
+				return err
+			}
+			if err := save(ctx, tx, customer, &t.state, t.now); err != nil {
+				return err
+			}
 		}
-		return save(ctx, tx, customer, &t.state, t.now)
+		after = t.state
+		return nil
 	})
 	if err != nil {
 		return state{}, err

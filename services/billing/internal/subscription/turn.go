@@ -143,6 +143,7 @@ func (t *turn) begin(start time.Time, number int, offered *query.Plan) error {
 func (t *turn) adopt(offered *query.Plan) {
 	t.plan, t.version, t.features = offered.PlanID, offered.Version, offered.Features
 	t.nextPlan, t.nextVersion = "", 0
+	t.limits.maxConcurrency = offered.Limits.MaxConcurrency
 }
 
 // carry gives again what was left of the period before, as far as the plan that it ended with lets it: a grant of the new period.
@@ -226,6 +227,7 @@ func (t *turn) overdraft(ctx context.Context, before, after *credit.Micro) error
 // finish ends the subscription. What it has given stays until it expires.
 func (t *turn) finish(ctx context.Context, ended *query.Plan) error {
 	t.status, t.grants, t.cancelAtEnd, t.nextPlan, t.nextVersion = query.SubscriptionCancelled, nil, false, "", 0
+	t.limits.maxConcurrency = nil
 	if err := t.overdraft(ctx, ended.Limits.Overdraft, nil); err != nil {
 		return err
 	}

@@ -40,7 +40,10 @@ func (c *Catalogue) Resolve(ctx context.Context, customer, agent, id string, ver
 	if err != nil {
 		return nil, err
 	}
-	pinned := &Pinned{Recipe: compiled, Version: version, MaxConcurrency: set.maxConcurrency}
+	pinned := &Pinned{Recipe: compiled, Version: version}
+	if most := set.limits.Effective.MaxConcurrency; most != nil {
+		pinned.MaxConcurrency = *most
+	}
 	if len(compiled.VarsUsed) == 0 {
 		return pinned, nil
 	}

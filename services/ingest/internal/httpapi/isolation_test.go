@@ -80,6 +80,7 @@ func routes() map[string]route {
 		"list-stuck-executions": {method: "GET", path: "/api/v1/executions/stuck", operator: true},
 		"upload-file":           {method: "POST", path: "/api/v1/files?customer_id=%s", body: `{"a":1}`},
 		"download-file":         {method: "GET", path: "/api/v1/files/report?customer_id=%s"},
+		"get-limits":            {method: "GET", path: "/api/v1/customers/%s/limits"},
 		"set-limits":            {method: "PUT", path: "/api/v1/customers/%s/limits", body: `{"max_concurrency":5}`, operator: true},
 		"get-subscription":      {method: "GET", path: "/api/v1/customers/%s/subscription"},
 		"set-subscription":      {method: "PUT", path: "/api/v1/customers/%s/subscription", body: `{"plan":"pro"}`, operator: true},
@@ -214,7 +215,7 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 				require.Less(t, own.status, 300, string(own.body))
 				require.NotContains(t, string(own.body), "bob")
 				switch name {
-				case "get-subscription", "set-low-balance": // no path without a customer leads there
+				case "get-subscription", "get-limits", "set-low-balance": // no path without a customer leads there
 				case "get-usage":
 					require.Equal(t, 200, r.call(t, s, operatorKey, "").status, "the operator gets all customers")
 				default:
