@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/galley-engine/galley/pkg/health"
+	"github.com/galley-engine/galley/pkg/traceparent"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
@@ -31,7 +32,7 @@ func Answer[Request, Reply any](
 		slots <- struct{}{}
 		go func() {
 			defer func() { <-slots }()
-			callContext, cancel := context.WithTimeout(ctx, queryTimeout)
+			callContext, cancel := context.WithTimeout(traced(ctx, message), queryTimeout)
 			defer cancel()
 			if err := message.RespondMsg(reply(callContext, b, message, answer)); err != nil {
 				b.log.Warn().Err(err).Str("query", message.Subject).Msg("query not answered")
@@ -47,6 +48,14 @@ func Answer[Request, Reply any](
 		slots <- struct{}{}
 	}
 	return nil
+}
+
+// traced gives what a query leads to the trace of who asks.
+func traced(ctx context.Context, message *nats.Msg) context.Context {
+	if parent := message.Header.Get(event.HeaderTraceParent); traceparent.Valid(parent) {
+		return traceparent.With(ctx, parent)
+	}
+	return ctx
 }
 
 // AnswerReady serves a service's readiness until ctx ends.
@@ -88,7 +97,7 @@ func refusal(b *Bus, message *nats.Msg, err error) *problem.Error {
 	return &problem.Error{Code: problem.Unavailable, Message: "the service cannot answer at the moment", Retryable: true}
 }
 
-// Ask sends a query to a service and waits for its reply, at most five seconds. Every error is a *problem.Error: the service's
+// Ask sends a query to a service, with the traceparent of ctx, and waits for its reply, at most five seconds. Every error is a *problem.Error: the service's
 // own refusal, or UNAVAILABLE when nobody answers.
 func Ask[Reply any](ctx context.Context, b *Bus, service, name string, request any) (Reply, error) {
 	var value Reply
@@ -98,7 +107,11 @@ func Ask[Reply any](ctx context.Context, b *Bus, service, name string, request a
 	}
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	message, err := b.Conn.RequestWithContext(ctx, subject.Query(service, name), data)
+	asked := &nats.Msg{Subject: subject.Query(service, name), Data: data}
+	if parent := traceparent.From(ctx); parent != "" {
+		asked.Header = nats.Header{event.HeaderTraceParent: {parent}}
+	}
+	message, err := b.Conn.RequestMsgWithContext(ctx, asked)
 	if err != nil {
 		return value, &problem.Error{Code: problem.Unavailable, Message: service + " does not answer", Retryable: true}
 	}

@@ -456,12 +456,13 @@ type Rejection struct {
 // Activity is something that a person or service did to the catalogue, keys or credits. Data of galley.activity.>.
 type Activity struct {
 	CustomerID string `json:"customer_id"`
-	// ActionType is "<resource>.<verb>", such as "recipe.published".
+	// ActionType is "<resource>.<verb>", such as ActionRecipePublished.
 	ActionType   string          `json:"action_type"`
 	ResourceType string          `json:"resource_type"`
 	ResourceID   string          `json:"resource_id"`
 	Actor        Actor           `json:"actor"`
-	Changes      json.RawMessage `json:"changes,omitempty"`
-	Outcome      string          `json:"outcome"`
+	// Changes are what Changes makes; absent where there is nothing to tell.
+	Changes    json.RawMessage `json:"changes,omitempty"`
+	Outcome    string          `json:"outcome"`
 	OccurredAt   time.Time       `json:"occurred_at"`
 }
