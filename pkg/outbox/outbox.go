@@ -7,6 +7,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/galley-engine/galley/pkg/traceparent"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 )
@@ -60,9 +62,9 @@ type Event struct {
 	Data  any
 }
 
-// Activity stores an activity of the customer in the transaction. trace is a W3C traceparent, or "".
+// Activity stores an activity of the customer in the transaction. trace is a W3C traceparent; the one of ctx when it is "".
 func (o *Outbox) Activity(ctx context.Context, tx pgx.Tx, activity event.Activity, trace string) error {
-	return o.Store(ctx, tx, ofActivity(&activity, trace))
+	return o.Store(ctx, tx, ofActivity(&activity, cmp.Or(trace, traceparent.From(ctx))))
 }
 
 // Store stores an event in the transaction.
