@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -39,12 +40,26 @@ func TestPlans(t *testing.T) {
 	out := i.succeed(t, "subscription", "set", "cust_001", "starter", "--anchor-day", "31", "--time-zone", "Europe/Berlin")
 	assert.Regexp(t, `(?s)plan +starter version 1.*features +exports, leads.*balance +5\d\d\..*period +1, .*renewed +on day 31, Europe/Berlin`, out)
 	assert.Regexp(t, `overdraft +5 credits`, i.succeed(t, "credits"))
+	limits := func(want string, args ...string) {
+		t.Helper()
+		i.eventually(t, want, func() bool {
+			out := i.succeed(t, append([]string{"customers", "limits", "cust_001"}, args...)...)
+			return regexp.MustCompile(want).MatchString(out)
+		})
+	}
+	limits(`(?s)executions +10 at the same time.*what the plan allows`)
+	limits(`(?s)executions +20 at the same time.*set for the customer.*plan +10`, "--max-concurrency", "20")
+	limits(`(?s)executions +10 at the same time.*what the plan allows`, "--max-concurrency", "none")
+	out, code := i.run(t, "customers", "limits", "cust_001", "--max-concurrency", "many")
+	assert.Equal(t, 2, code)
+	assert.Contains(t, out, "must be a whole number or none")
 	assert.Contains(t, i.succeed(t, "subscription", "set", "cust_001", "big"), "big version 1")
+	limits(`any number at the same time`)
 	assert.Regexp(t, `then +plan starter version 1`, i.succeed(t, "subscription", "set", "cust_001", "starter"))
 	assert.Regexp(t, `then +cancelled`, i.succeed(t, "subscription", "cancel", "cust_001"))
 	assert.Regexp(t, `cust_001 +cancelled`, i.succeed(t, "subscription", "cancel", "cust_001", "--now"))
 	assert.Contains(t, i.succeed(t, "plans", "retire", "starter"), "starter takes no new subscriptions")
-	out, code := i.run(t, "subscription", "set", "cust_001", "starter")
+	out, code = i.run(t, "subscription", "set", "cust_001", "starter")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, out, "plan starter is retired")
 	assert.Contains(t, i.succeed(t, "plans", "show", "starter"), "retired")

@@ -75,6 +75,7 @@ func cases() map[string]func(*testing.T, *scene) {
 		"approval":                       testApproval,
 		"event that is waited for":       testEvent,
 		"cancel":                         testCancel,
+		"limit of a plan":                testPlanLimit,
 		"resume and rerun":               testResume,
 		"schedule":                       testSchedule,
 		"secret":                         testSecret,

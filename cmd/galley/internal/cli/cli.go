@@ -66,6 +66,7 @@ type grammar struct {
 	Usage     usageCommand     `cmd:"" help:"Report what was used, by day, recipe, kind of step or customer."`
 	Statement statementCommand `cmd:"" help:"Print the statement of a period; exit 1 when it does not add up."`
 
+	Customers    customersGroup    `cmd:"" help:"Look at the limits of customers and set them (operator)."`
 	Plans        plansGroup        `cmd:"" help:"Look at plans and publish them."`
 	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions, set and cancel them."`
 	Secrets      struct {
