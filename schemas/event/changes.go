@@ -99,10 +99,10 @@ func differences(before, after map[string]any, depth int) (was, is map[string]an
 	return was, is
 }
 
-// side is the members of before or after with their sizes.
+// side is the members of before or after.
 type side struct {
-	name    string
-	members map[string]any
+	isBefore bool
+	members  map[string]any
 }
 
 // member is one that may be too large.
@@ -115,10 +115,10 @@ type member struct {
 func encodeChanges(before, after map[string]any) (json.RawMessage, error) {
 	var sides []*side
 	if before != nil {
-		sides = append(sides, &side{"before", before})
+		sides = append(sides, &side{true, before})
 	}
 	if after != nil {
-		sides = append(sides, &side{"after", after})
+		sides = append(sides, &side{false, after})
 	}
 	encoded, err := encodeSides(sides)
 	if err != nil || len(encoded) <= MaxChanges {
@@ -138,12 +138,30 @@ func encodeChanges(before, after map[string]any) (json.RawMessage, error) {
 	return encodeSides(sides)
 }
 
-func encodeSides(sides []*side) ([]byte, error) {
-	whole := make(map[string]any, len(sides))
-	for _, s := range sides {
-		whole[s.name] = s.members
+// order has before come first.
+func order(a, b *side) int {
+	switch {
+	case a.isBefore == b.isBefore:
+		return 0
+	case a.isBefore:
+		return -1
 	}
-	return encodeJSON(whole)
+	return 1
+}
+
+func encodeSides(sides []*side) ([]byte, error) {
+	var whole struct {
+		Before *map[string]any `json:"before,omitempty"`
+		After  *map[string]any `json:"after,omitempty"`
+	}
+	for _, s := range sides {
+		if s.isBefore {
+			whole.Before = &s.members
+		} else {
+			whole.After = &s.members
+		}
+	}
+	return encodeJSON(&whole)
 }
 
 // shrink makes the largest members small, until the whole of size bytes is small enough or all are.
@@ -159,7 +177,7 @@ func shrink(sides []*side, size int) error {
 		}
 	}
 	slices.SortFunc(members, func(a, b member) int {
-		return cmp.Or(b.size-a.size, strings.Compare(a.name, b.name), strings.Compare(a.of.name, b.of.name))
+		return cmp.Or(b.size-a.size, strings.Compare(a.name, b.name), order(a.of, b.of))
 	})
 	for _, large := range members {
 		if size <= MaxChanges || large.size <= len(Omitted)+2 {

@@ -19,7 +19,7 @@ func ExampleChanges() {
 	}
 	changes, _ := event.Changes(account{5, "a", "hunter2"}, account{7, "a", "hunter3"})
 	fmt.Println(string(changes))
-	// Output: {"after":{"api_key":"[redacted]","limit":7},"before":{"api_key":"[redacted]","limit":5}}
+	// Output: {"before":{"api_key":"[redacted]","limit":5},"after":{"api_key":"[redacted]","limit":7}}
 }
 
 func TestChanges(t *testing.T) {

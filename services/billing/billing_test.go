@@ -131,7 +131,7 @@ func TestQueries(t *testing.T) {
 	}, patience, 10*time.Millisecond)
 	assert.Equal(t, "operator:admin", activity.Actor.String())
 	assert.Equal(t, "welcome", activity.ResourceID)
-	assert.JSONEq(t, `{"transaction_id": 1, "amount": 5, "balance_after": 5, "kind": "top_up", "reason": "a start"}`, string(activity.Changes))
+	assert.JSONEq(t, `{"after": {"transaction_id": 1, "amount": 5, "balance_after": 5, "kind": "top_up", "reason": "a start"}}`, string(activity.Changes))
 
 	report, err := billing.Reconcile(t.Context(), url)
 	require.NoError(t, err)

@@ -68,7 +68,7 @@ func TestExpiresByItself(t *testing.T) { //nolint:tparallel // one part after th
 	var activity event.Activity
 	awaitEvent(t, client, subject.StreamActivity, subject.Activity("cust_1", "credits.expired"), &activity)
 	assert.Equal(t, []string{"present", "service:billing"}, []string{activity.ResourceID, activity.Actor.String()})
-	assert.JSONEq(t, `{"amount": 1, "expires_at": "`+over.Format(time.RFC3339Nano)+`"}`, string(activity.Changes))
+	assert.JSONEq(t, `{"after": {"amount": 1, "expires_at": "`+over.Format(time.RFC3339Nano)+`"}}`, string(activity.Changes))
 	balance, refusal := ask[query.BalanceReply](t, client, query.Balance, query.BalanceRequest{CustomerID: "cust_1"})
 	require.Nil(t, refusal)
 	assert.Zero(t, balance.Posted)

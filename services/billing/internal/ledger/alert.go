@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -61,10 +60,7 @@ func (a *account) rearm() {
 	}
 }
 
-// activityExpired is the action type of the activity that an expiry reports.
-const activityExpired = "credits.expired"
-
-// expiry is what the activity of an expiry tells as its changes.
+// expiry is what the activity of an expiry tells.
 type expiry struct {
 	Amount    credit.Micro `json:"amount"`
 	ExpiresAt time.Time    `json:"expires_at"`
@@ -108,12 +104,12 @@ func (l *Ledger) queueReports(batch *pgx.Batch, w *walk) error {
 }
 
 func (l *Ledger) queueExpiry(batch *pgx.Batch, w *walk, customer string, lot *lot) error {
-	changes, err := json.Marshal(expiry{Amount: lot.lapsed, ExpiresAt: lot.expires})
+	changes, err := event.Changes(nil, expiry{Amount: lot.lapsed, ExpiresAt: lot.expires})
 	if err != nil {
 		return err
 	}
 	return l.outbox.QueueActivity(batch, event.Activity{
-		CustomerID: customer, ActionType: activityExpired, ResourceType: "credits", ResourceID: lot.grant,
+		CustomerID: customer, ActionType: event.ActionCreditsExpired, ResourceType: "credits", ResourceID: lot.grant,
 		Actor: event.Actor{Type: "service", ID: query.ServiceBilling}, Changes: changes, Outcome: "success", OccurredAt: w.now,
 	})
 }

@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -24,9 +23,6 @@ var ErrMaxBalance = fmt.Errorf("the balance would exceed %s credits", MaxBalance
 
 // ErrExpired says that a grant would be over already.
 var ErrExpired = errors.New("expires_at must be in the future")
-
-// activityGranted is the action type of the activity that a grant reports.
-const activityGranted = "credits.granted"
 
 // Grant adds credits to a customer's balance, and makes the account of a new one. The same id is the same grant: when it was made
 // before, the reply is its row with Repeated set, and nothing moves. The amount must be positive, kind and priority valid. It returns
@@ -112,7 +108,7 @@ func grantedBefore(ctx context.Context, tx pgx.Tx, customer, id string) (query.T
 	return pgx.CollectExactlyOneRow(rows, scanTransaction)
 }
 
-// granted is what the activity of a grant tells as its changes.
+// granted is what the activity of a grant tells.
 type granted struct {
 	TransactionID int64           `json:"transaction_id"`
 	Amount        credit.Micro    `json:"amount"`
@@ -128,7 +124,7 @@ func (l *Ledger) reportGrant(ctx context.Context, tx pgx.Tx, request *query.Gran
 	if err != nil {
 		return query.Transaction{}, fmt.Errorf("read the grant: %w", err)
 	}
-	changes, err := json.Marshal(granted{
+	changes, err := event.Changes(nil, granted{
 		TransactionID: row.ID, Amount: row.Amount, BalanceAfter: row.BalanceAfter, Kind: request.Kind, ExpiresAt: request.ExpiresAt,
 		Reason: row.Reason,
 	})
@@ -136,7 +132,7 @@ func (l *Ledger) reportGrant(ctx context.Context, tx pgx.Tx, request *query.Gran
 		return query.Transaction{}, fmt.Errorf("encode changes: %w", err)
 	}
 	return row, l.outbox.Activity(ctx, tx, event.Activity{
-		CustomerID: row.CustomerID, ActionType: activityGranted, ResourceType: "credits", ResourceID: request.ID,
+		CustomerID: row.CustomerID, ActionType: event.ActionCreditsGranted, ResourceType: "credits", ResourceID: request.ID,
 		Actor: request.Actor, Changes: changes, Outcome: "success", OccurredAt: row.CreatedAt,
 	}, "")
 }

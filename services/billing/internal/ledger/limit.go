@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 
@@ -11,12 +10,6 @@ import (
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
-)
-
-// Action types of the activities that a change of an account's limits reports.
-const (
-	activityOverdraft  = "credits.overdraft_changed"
-	activityLowBalance = "credits.low_balance_changed"
 )
 
 // SetOverdraft sets how far debits may bring a customer's balance below 0, and makes the account of a new one. A limit below what is used
@@ -54,7 +47,8 @@ func (l *Ledger) SetOverdraftTx(ctx context.Context, tx pgx.Tx, customer string,
 		if err != nil {
 			return fmt.Errorf("update overdraft: %w", err)
 		}
-		return l.reportLimit(ctx, tx, w, activityOverdraft, customer, actor, limitChange{&before, &limit})
+		change := limitChange{event.ActionOverdraftChanged, overdraftLimit{before}, overdraftLimit{limit}}
+		return l.reportLimit(ctx, tx, w, customer, actor, change)
 	})
 }
 
@@ -100,24 +94,35 @@ func (l *Ledger) setLowBalance(ctx context.Context, tx pgx.Tx, w *walk, account 
 	if err != nil {
 		return fmt.Errorf("update low balance: %w", err)
 	}
-	return l.reportLimit(ctx, tx, w, activityLowBalance, request.CustomerID, request.Actor, limitChange{before, request.Threshold})
+	change := limitChange{event.ActionLowBalanceChanged, lowBalance{before}, lowBalance{request.Threshold}}
+	return l.reportLimit(ctx, tx, w, request.CustomerID, request.Actor, change)
 }
 
-// limitChange is what the activity of a change tells as its changes.
+// limitChange is a change of a limit, as its activity tells it.
 type limitChange struct {
-	Before *credit.Micro `json:"before"`
-	After  *credit.Micro `json:"after"`
+	action        string
+	before, after any
+}
+
+// overdraftLimit and lowBalance are what the activities of a change tell.
+type overdraftLimit struct {
+	Limit credit.Micro `json:"limit"`
+}
+
+type lowBalance struct {
+	// Threshold is null for none.
+	Threshold *credit.Micro `json:"threshold"`
 }
 
 func (l *Ledger) reportLimit(
-	ctx context.Context, tx pgx.Tx, w *walk, action, customer string, actor event.Actor, change limitChange,
+	ctx context.Context, tx pgx.Tx, w *walk, customer string, actor event.Actor, change limitChange,
 ) error {
-	changes, err := json.Marshal(change)
+	changes, err := event.Changes(change.before, change.after)
 	if err != nil {
 		return fmt.Errorf("encode changes: %w", err)
 	}
 	return l.outbox.Activity(ctx, tx, event.Activity{
-		CustomerID: customer, ActionType: action, ResourceType: "credits", ResourceID: customer,
+		CustomerID: customer, ActionType: change.action, ResourceType: "credits", ResourceID: customer,
 		Actor: actor, Changes: changes, Outcome: "success", OccurredAt: w.now,
 	}, "")
 }

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -12,10 +11,7 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 )
 
-// activityReconciled is the action type of the activity that Close reports.
-const activityReconciled = "credits.reconciled"
-
-// closing is what the activity of an execution that was closed tells as its changes.
+// closing is what the activity of an execution that was closed tells.
 type closing struct {
 	Debited credit.Micro `json:"debited"`
 	Charged credit.Micro `json:"charged"`
@@ -46,10 +42,10 @@ func (l *Ledger) queueClosings(batch *pgx.Batch, w *walk) error {
 		if !charge.changed {
 			continue
 		}
-		changes, err := json.Marshal(closing{Debited: charge.Debited, Charged: charge.Charged})
+		changes, err := event.Changes(nil, closing{Debited: charge.Debited, Charged: charge.Charged})
 		if err == nil {
 			err = l.outbox.QueueActivity(batch, event.Activity{
-				CustomerID: charge.Customer, ActionType: activityReconciled, ResourceType: "execution", ResourceID: charge.Execution.String(),
+				CustomerID: charge.Customer, ActionType: event.ActionCreditsReconciled, ResourceType: "execution", ResourceID: charge.Execution.String(),
 				Actor: event.Actor{Type: "service", ID: query.ServiceBilling}, Changes: changes, Outcome: "success", OccurredAt: w.now,
 			})
 		}

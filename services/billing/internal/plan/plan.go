@@ -23,12 +23,6 @@ import (
 
 const resource = "plan"
 
-// Action types of the activities that are reported. They belong to no customer.
-const (
-	activityPublished = "plan.published"
-	activityRetired   = "plan.retired"
-)
-
 // Catalogue is where the plans are written down.
 type Catalogue struct {
 	work, read *pgxpool.Pool
@@ -102,7 +96,7 @@ func (c *Catalogue) publish(
 	if err := insert(ctx, tx, request.PlanID, newest+1, terms, digest[:], now); err != nil {
 		return query.PublishPlanReply{}, err
 	}
-	if err := c.report(ctx, tx, activityPublished, request.PlanID, newest+1, request.Actor, terms, now); err != nil {
+	if err := c.report(ctx, tx, request.Actor, now, planChange{event.ActionPlanPublished, request.PlanID, newest + 1, nil, json.RawMessage(terms)}); err != nil {
 		return query.PublishPlanReply{}, err
 	}
 	found, err := Load(ctx, tx, request.PlanID, newest+1)
@@ -124,7 +118,9 @@ func (c *Catalogue) Retire(ctx context.Context, request *query.RetirePlanRequest
 			return err
 		}
 		found.RetiredAt = &now
-		return c.report(ctx, tx, activityRetired, request.PlanID, found.Version, request.Actor, nil, now)
+		return c.report(ctx, tx, request.Actor, now, planChange{
+			event.ActionPlanRetired, request.PlanID, found.Version, retirement{}, retirement{&now},
+		})
 	})
 	if err != nil {
 		return query.Plan{}, fmt.Errorf("retire plan %s: %w", request.PlanID, err)
@@ -133,11 +129,27 @@ func (c *Catalogue) Retire(ctx context.Context, request *query.RetirePlanRequest
 	return found, nil
 }
 
-func (c *Catalogue) report(
-	ctx context.Context, tx pgx.Tx, action, id string, version int, actor event.Actor, changes []byte, now time.Time,
-) error {
+// retirement is what the activity of a plan that is retired tells.
+type retirement struct {
+	RetiredAt *time.Time `json:"retired_at"`
+}
+
+// planChange is something that happens to a plan, as its activity tells it.
+type planChange struct {
+	action, id    string
+	version       int
+	before, after any
+}
+
+// report stores an activity. It belongs to no customer.
+func (c *Catalogue) report(ctx context.Context, tx pgx.Tx, actor event.Actor, now time.Time, change planChange) error {
+	changes, err := event.Changes(change.before, change.after)
+	if err != nil {
+		return err
+	}
 	return c.outbox.Activity(ctx, tx, event.Activity{
-		ActionType: action, ResourceType: resource, ResourceID: fmt.Sprintf("%s/%d", id, version), Actor: actor, Changes: changes,
+		ActionType: change.action, ResourceType: resource, ResourceID: fmt.Sprintf("%s/%d", change.id, change.version), Actor: actor,
+		Changes: changes,
 		Outcome: "success", OccurredAt: now,
 	}, "")
 }

@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -27,8 +26,6 @@ const (
 	pause = time.Minute
 	// maxRecorded is how many differences the activity and the log name.
 	maxRecorded = 20
-	// activityReconciled is the action type of the activity that every run reports.
-	activityReconciled = "ledger.reconciled"
 )
 
 // Deps is what a Reconciler is given.
@@ -135,7 +132,7 @@ const storeResult = `INSERT INTO billing.reconciliation (ended_at, result) VALUE
 	ON CONFLICT (only_row) DO UPDATE SET ended_at = EXCLUDED.ended_at, result = EXCLUDED.result`
 
 func (r *Reconciler) record(ctx context.Context, result query.ReconciliationReply) error {
-	changes, err := json.Marshal(recorded(result))
+	changes, err := event.Changes(nil, recorded(result))
 	if err != nil {
 		return fmt.Errorf("encode activity: %w", err)
 	}
@@ -148,7 +145,7 @@ func (r *Reconciler) record(ctx context.Context, result query.ReconciliationRepl
 			return fmt.Errorf("store result: %w", err)
 		}
 		return r.Outbox.Activity(ctx, tx, event.Activity{
-			ActionType: activityReconciled, ResourceType: "ledger", ResourceID: result.EndedAt.Format(time.RFC3339),
+			ActionType: event.ActionLedgerReconciled, ResourceType: "ledger", ResourceID: result.EndedAt.Format(time.RFC3339),
 			Actor: event.Actor{Type: "service", ID: query.ServiceBilling}, Changes: changes, Outcome: string(outcome), OccurredAt: *result.EndedAt,
 		}, "")
 	})

@@ -57,8 +57,8 @@ func TestOrphansAreSettled(t *testing.T) {
 		charged[activity.ResourceID] += string(activity.Changes)
 	}
 	assert.Equal(t, map[string]string{
-		unknown.ID: `{"debited":0.00001,"charged":0}`, lost.ID: `{"debited":0.00001,"charged":0}`,
-		ended.ID: `{"debited":0.00001,"charged":0.000004}`, unsettled.ID: `{"debited":0.00001,"charged":0.000003}`,
+		unknown.ID: `{"after":{"charged":0,"debited":0.00001}}`, lost.ID: `{"after":{"charged":0,"debited":0.00001}}`,
+		ended.ID: `{"after":{"charged":0.000004,"debited":0.00001}}`, unsettled.ID: `{"after":{"charged":0.000003,"debited":0.00001}}`,
 	}, charged)
 	result, err = s.reconciler(0).Reconcile(t.Context())
 	require.NoError(t, err)
@@ -113,10 +113,10 @@ func TestRecords(t *testing.T) {
 	activities := s.activities(t, subject.Activity("", "ledger.reconciled"))
 	require.Len(t, activities, 2)
 	assert.Equal(t, []string{"success", "failed"}, []string{activities[0].Outcome, activities[1].Outcome})
-	var told query.ReconciliationReply
+	var told struct{ After query.ReconciliationReply }
 	require.NoError(t, json.Unmarshal(activities[1].Changes, &told))
-	assert.Equal(t, bad.Found, told.Found)
-	assert.Equal(t, bad.Differences[:20], told.Differences)
+	assert.Equal(t, bad.Found, told.After.Found)
+	assert.Equal(t, bad.Differences[:20], told.After.Differences)
 }
 
 // TestSchedule runs in one process at a time, and not before the interval since the last run is over.

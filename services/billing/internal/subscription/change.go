@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/billing/internal/ledger"
@@ -54,7 +55,7 @@ func (t *turn) note(ctx context.Context, request *query.SubscribeRequest) error 
 		return nil
 	}
 	t.state = state{plan: request.Plan, status: request.Status, features: features, number: t.number, limits: t.limits}
-	return t.report(ctx, activityUpdated)
+	return t.report(ctx, event.ActionSubscriptionUpdated)
 }
 
 // subscribe begins a subscription, with its first period. Where that began in the past, the periods since then follow at once.
@@ -97,7 +98,7 @@ func (t *turn) subscribe(ctx context.Context, request *query.SubscribeRequest, o
 	if err := t.overdraft(ctx, nil, offered.Limits.Overdraft); err != nil {
 		return err
 	}
-	if err := t.report(ctx, activityCreated); err != nil {
+	if err := t.report(ctx, event.ActionSubscriptionCreated); err != nil {
 		return err
 	}
 	return t.advance(ctx)
@@ -121,7 +122,7 @@ func (t *turn) switchTo(ctx context.Context, offered *query.Plan) error {
 		return nil
 	case same(t.plan, t.version):
 		t.cancelAtEnd, t.nextPlan, t.nextVersion = false, "", 0
-		return t.report(ctx, activityChanged)
+		return t.report(ctx, event.ActionSubscriptionChanged)
 	case offered.RetiredAt != nil:
 		return refusal(problem.Conflict, "plan %s is retired: nobody can change to it", offered.PlanID)
 	}
@@ -133,7 +134,7 @@ func (t *turn) switchTo(ctx context.Context, offered *query.Plan) error {
 	more := offered.MonthlyCredits - current.MonthlyCredits
 	if more < 0 {
 		t.nextPlan, t.nextVersion = offered.PlanID, offered.Version
-		return t.report(ctx, activityChanged)
+		return t.report(ctx, event.ActionSubscriptionChanged)
 	}
 	t.adopt(offered)
 	// Plans follow one another upwards within a period, so each is changed to for more credits at most once in it.
@@ -148,7 +149,7 @@ func (t *turn) switchTo(ctx context.Context, offered *query.Plan) error {
 	if err := t.overdraft(ctx, current.Limits.Overdraft, offered.Limits.Overdraft); err != nil {
 		return err
 	}
-	return t.report(ctx, activityChanged)
+	return t.report(ctx, event.ActionSubscriptionChanged)
 }
 
 func (t *turn) cancel(ctx context.Context, atOnce bool) error {
@@ -159,10 +160,10 @@ func (t *turn) cancel(ctx context.Context, atOnce bool) error {
 		return nil
 	case t.version == 0:
 		t.status = query.SubscriptionCancelled
-		return t.report(ctx, activityUpdated)
+		return t.report(ctx, event.ActionSubscriptionUpdated)
 	case !atOnce:
 		t.cancelAtEnd, t.nextPlan, t.nextVersion = true, "", 0
-		return t.report(ctx, activityChanged)
+		return t.report(ctx, event.ActionSubscriptionChanged)
 	}
 	ended, err := plan.Load(ctx, t.tx, t.plan, t.version)
 	if err != nil {

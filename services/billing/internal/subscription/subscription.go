@@ -124,7 +124,10 @@ func (r *Register) change(
 		if err != nil {
 			return err
 		}
-		t := &turn{Register: r, tx: tx, customer: customer, actor: actor, now: r.Clock().UTC().Truncate(time.Microsecond), state: before}
+		t := &turn{
+			Register: r, tx: tx, customer: customer, actor: actor, now: r.Clock().UTC().Truncate(time.Microsecond),
+			state: before, told: before.record(),
+		}
 		if err := t.advance(ctx); err != nil {
 			return err
 		}

@@ -58,8 +58,8 @@ func TestNotes(t *testing.T) {
 	require.Equal(t, query.SubscriptionReply{CustomerID: "bob", Status: query.SubscriptionNone, Features: []string{}, Balance: 1}, none)
 
 	require.Equal(t, []string{
-		at + `{"plan":"pro","status":"active","features":["exports","leads"]}`,
-		at + `{"plan":"pro","status":"cancelled","features":[]}`,
+		at + `{"after":{"features":["exports","leads"],"plan":"pro","status":"active"}}`,
+		at + `{"before":{"features":["exports","leads"],"status":"active"},"after":{"features":[],"status":"cancelled"}}`,
 	}, f.activities(t))
 }
 

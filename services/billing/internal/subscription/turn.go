@@ -2,7 +2,6 @@ package subscription
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -18,15 +17,8 @@ import (
 	"github.com/galley-engine/galley/services/billing/internal/plan"
 )
 
-// resource is that of the activities, and these are their action types.
-const (
-	resource          = "subscription"
-	activityUpdated   = "subscription.updated"
-	activityCreated   = "subscription.created"
-	activityChanged   = "subscription.changed"
-	activityCancelled = "subscription.cancelled"
-	activityRenewed   = "subscription.renewed"
-)
+// resource is that of the activities.
+const resource = "subscription"
 
 // turn is one change of a subscription: a transaction in which nobody else changes it.
 type turn struct {
@@ -40,6 +32,8 @@ type turn struct {
 	// changed tells that the state is to be saved, moved what has become of credits since the last activity.
 	changed bool
 	moved   moves
+	// told is what the last activity told, or would have told of what was there before.
+	told *record
 }
 
 // moves are the credits that an activity tells of.
@@ -51,7 +45,7 @@ type moves struct {
 	NotGranted credit.Micro `json:"not_granted,omitempty"`
 }
 
-// record is what an activity tells as its changes.
+// record is what an activity tells, before and after.
 type record struct {
 	Plan     string                    `json:"plan"`
 	Version  int                       `json:"version,omitempty"`
@@ -62,16 +56,27 @@ type record struct {
 	moves
 }
 
+// record is nil for a customer who has never had a subscription.
+func (s *state) record() *record {
+	if s.status == "" {
+		return nil
+	}
+	told := &record{Plan: s.plan, Version: s.version, Status: s.status, Features: append([]string{}, s.features...)}
+	if s.version != 0 {
+		told.Period, told.Next = s.term(), s.next()
+	}
+	return told
+}
+
 // report has the state saved, and records what it is now.
 func (t *turn) report(ctx context.Context, action string) error {
-	told := record{Plan: t.plan, Version: t.version, Status: t.status, Features: t.features, moves: t.moved}
-	if t.version != 0 {
-		told.Period, told.Next = t.term(), t.next()
-	}
+	before, after := t.told, t.record()
+	t.told = t.record()
+	after.moves = t.moved
 	t.changed, t.updated, t.moved = true, t.now, moves{}
-	changes, err := json.Marshal(told)
+	changes, err := event.Changes(before, after)
 	if err != nil {
-		return fmt.Errorf("encode changes: %w", err)
+		return err
 	}
 	return t.Outbox.Activity(ctx, t.tx, event.Activity{
 		CustomerID: t.customer, ActionType: action, ResourceType: resource, ResourceID: t.customer, Actor: t.actor, Changes: changes,
@@ -124,7 +129,7 @@ func (t *turn) rollOver(ctx context.Context) error {
 	if err := t.overdraft(ctx, ending.Limits.Overdraft, begun.Limits.Overdraft); err != nil {
 		return err
 	}
-	return t.report(ctx, activityRenewed)
+	return t.report(ctx, event.ActionSubscriptionRenewed)
 }
 
 // begin makes the state that of a period that starts, without its credits.
@@ -231,7 +236,7 @@ func (t *turn) finish(ctx context.Context, ended *query.Plan) error {
 	if err := t.overdraft(ctx, ended.Limits.Overdraft, nil); err != nil {
 		return err
 	}
-	return t.report(ctx, activityCancelled)
+	return t.report(ctx, event.ActionSubscriptionCancelled)
 }
 
 // proration is the part of what a whole period gives that falls to the rest of it, rounded down to the micro-credit. It is exact before that:

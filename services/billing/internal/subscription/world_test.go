@@ -172,15 +172,16 @@ func (w *world) activities(t *testing.T) []string {
 	return found
 }
 
-// told is the last activity: its action and its changes.
-func (w *world) told(t *testing.T) (action, actor string, changes map[string]any) {
+// told is the last activity: its action, and what it tells of what is afterwards.
+func (w *world) told(t *testing.T) (action, actor string, after map[string]any) {
 	t.Helper()
 	var text string
 	require.NoError(t, w.work.QueryRow(t.Context(), `SELECT replace(subject, 'galley.activity.alice.', ''), header->>'ce-actor',
 		convert_from(data, 'UTF8')::json->>'changes' FROM billing.outbox WHERE subject LIKE '%.subscription.%' ORDER BY id DESC LIMIT 1`).
 		Scan(&action, &actor, &text))
+	var changes struct{ Before, After map[string]any }
 	require.NoError(t, json.Unmarshal([]byte(text), &changes))
-	return action, actor, changes
+	return action, actor, changes.After
 }
 
 func (w *world) reconciled(t *testing.T) {
