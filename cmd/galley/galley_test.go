@@ -40,7 +40,7 @@ const patience = 90 * time.Second
 
 // installation is a data directory with the addresses of the galley that runs on it.
 type installation struct {
-	dir, http, nats, sandbox, smtp string
+	dir, http, nats, sandbox, smtp, metrics string
 	// more is added to the environment of every command.
 	more []string
 }
@@ -49,6 +49,7 @@ func install(t *testing.T) *installation {
 	t.Helper()
 	i := &installation{
 		dir: filepath.Join(testkit.TempDir(t), "data"), http: freeAddress(t), nats: freeAddress(t), sandbox: freeAddress(t), smtp: freeAddress(t),
+		metrics: freeAddress(t),
 	}
 	t.Cleanup(func() { i.endPostgres(syscall.SIGKILL) })
 	return i
@@ -57,7 +58,7 @@ func install(t *testing.T) *installation {
 func (i *installation) environment() []string {
 	return append([]string{
 		"GALLEY_DATA_DIR=" + i.dir, "GALLEY_HTTP_ADDR=" + i.http, "GALLEY_NATS_ADDR=" + i.nats, "GALLEY_SANDBOX_ADDR=" + i.sandbox,
-		"GALLEY_SANDBOX_SMTP_ADDR=" + i.smtp,
+		"GALLEY_SANDBOX_SMTP_ADDR=" + i.smtp, "GALLEY_METRICS_ADDR=" + i.metrics,
 		"GALLEY_URL=http://" + i.http, "GALLEY_ACK_WAIT=1s",
 	}, i.more...)
 }

@@ -41,7 +41,7 @@ func Connect(url, name string, options ...nats.Option) (*nats.Conn, error) {
 	return conn, nil
 }
 
-// Bus is one service's access to JetStream.
+// Bus is one service's access to JetStream, and the prometheus.Collector of what it does there.
 type Bus struct {
 	Conn     *nats.Conn
 	JS       jetstream.JetStream
@@ -49,6 +49,7 @@ type Bus struct {
 	log      zerolog.Logger
 	// provisioned: the streams and buckets were there.
 	provisioned atomic.Bool
+	metrics     *metrics
 }
 
 // New makes a Bus over an open connection.
@@ -60,7 +61,7 @@ func New(conn *nats.Conn, settings Settings, log zerolog.Logger) (*Bus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream: %w", err)
 	}
-	return &Bus{Conn: conn, JS: js, settings: settings, log: log}, nil
+	return &Bus{Conn: conn, JS: js, settings: settings, log: log, metrics: newMetrics()}, nil
 }
 
 // ErrDisconnected says that there is no connection to NATS at the moment.

@@ -58,7 +58,12 @@ func (b *Bus) consume(
 	handle func(ctx context.Context, messages []jetstream.Msg),
 ) error {
 	log := b.log.With().Str("stream", consumer.Stream).Str("consumer", consumer.Durable).Logger()
-	report := func(err error) { log.Warn().Err(err).Msg("consumer interrupted, trying again") }
+	measured, forget := b.metrics.read(consumer.Stream, consumer.Durable, false)
+	defer forget()
+	report := func(err error) {
+		measured.interruptions.Inc()
+		log.Warn().Err(err).Msg("consumer interrupted, trying again")
+	}
 	guarded := b.Guard(handle)
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		if err := b.Provision(ctx); err != nil {
@@ -68,7 +73,9 @@ func (b *Bus) consume(
 		if err != nil {
 			return err
 		}
+		measured.begin(consumers)
 		return follow(ctx, consumers, consumer.Batch, 0, func(messages []jetstream.Msg) error {
+			measured.batches.Observe(float64(len(messages)))
 			guarded(ctx, messages)
 			return nil
 		})

@@ -46,6 +46,7 @@ func (b *Bus) DeadLetter(ctx context.Context, message jetstream.Msg, reason erro
 		return
 	}
 	log.Warn().Msg("message moved to dead letters")
+	b.metrics.deadLetters.WithLabelValues(letter.Header.Get(HeaderStream)).Inc()
 	if err := message.TermWithReason(reason.Error()); err != nil {
 		log.Warn().Err(err).Msg("dead letter not terminated, it will be delivered again")
 	}

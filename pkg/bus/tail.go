@@ -48,7 +48,12 @@ type Message struct {
 // there. It returns only when ctx ends, and then nil.
 func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 	log := b.log.With().Str("stream", tail.Stream).Str("tail", tail.Name).Logger()
-	report := func(err error) { log.Warn().Err(err).Msg("tail interrupted, trying again") }
+	measured, forget := b.metrics.read(tail.Stream, tail.Name, true)
+	defer forget()
+	report := func(err error) {
+		measured.interruptions.Inc()
+		log.Warn().Err(err).Msg("tail interrupted, trying again")
+	}
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		place, err := b.start(ctx, tail)
 		if err != nil {
@@ -60,25 +65,31 @@ func (b *Bus) Follow(ctx context.Context, tail Tail) error {
 		if err != nil {
 			return fmt.Errorf("create ordered consumer: %w", err)
 		}
+		measured.begin([]jetstream.Consumer{consumer})
 		batch := make([]Message, 0, tail.Batch)
 		return follow(ctx, []jetstream.Consumer{consumer}, tail.Batch, tail.Linger, func(messages []jetstream.Msg) error {
 			batch = batch[:0]
+			var delivered uint64
 			for _, message := range messages {
 				meta, err := message.Metadata()
 				if err != nil {
 					return fmt.Errorf("read metadata: %w", err)
 				}
+				delivered = meta.Sequence.Consumer
 				if meta.Sequence.Stream > place.Sequence {
 					batch = append(batch, Message{Msg: message, Sequence: meta.Sequence.Stream, Stored: meta.Timestamp})
 				}
 			}
 			if len(batch) == 0 {
+				measured.applied.Store(delivered)
 				return nil
 			}
 			if err := tail.Apply(ctx, place, batch); err != nil {
 				return fmt.Errorf("apply messages after %d: %w", place.Sequence, err)
 			}
 			place.Sequence = batch[len(batch)-1].Sequence
+			measured.applied.Store(delivered)
+			measured.batches.Observe(float64(len(batch)))
 			return nil
 		})
 	})

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/galley-engine/galley/pkg/metric"
 	"github.com/galley-engine/galley/schemas/query"
 )
 
@@ -50,8 +51,9 @@ func Ready(ctx context.Context, checks []Check) query.Readiness {
 	return readiness
 }
 
-// Serve answers GET /health (the process lives) and GET /ready (200 or 503 with every check) on addr until ctx ends.
-func Serve(ctx context.Context, addr string, checks []Check) error {
+// Serve answers GET /health (the process lives), GET /ready (200 or 503 with every check) and GET /metrics, which is metrics, on addr
+// until ctx ends.
+func Serve(ctx context.Context, addr string, checks []Check, metrics http.Handler) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
@@ -64,6 +66,7 @@ func Serve(ctx context.Context, addr string, checks []Check) error {
 		}
 		writeJSON(w, status, readiness)
 	})
+	mux.Handle("GET "+metric.Path, metrics)
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/pkg/traceparent"
@@ -39,13 +40,15 @@ type Outbox struct {
 	source string
 	log    zerolog.Logger
 	wake   chan struct{}
+	// waiting describes the metric.
+	waiting *prometheus.Desc
 }
 
 // New makes the outbox of a service's schema. The pool's role must be able to insert, select and delete.
 func New(pool *pgxpool.Pool, js jetstream.JetStream, schema string, log zerolog.Logger) *Outbox {
 	return &Outbox{
 		pool: pool, js: js, table: pgx.Identifier{schema, "outbox"}.Sanitize(), source: "/galley/" + schema, log: log,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), waiting: newPending(),
 	}
 }
 

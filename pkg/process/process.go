@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
-	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/pkg/bus"
@@ -18,6 +17,7 @@ import (
 	"github.com/galley-engine/galley/pkg/config"
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/metric"
 )
 
 // Durability says what an acknowledged event survives.
@@ -43,7 +43,7 @@ type Settings struct {
 	JournalRetention time.Duration `env:"GALLEY_JOURNAL_RETENTION" envDefault:"72h"`
 	// AckWait is after how long the work of a dead process is taken over by another.
 	AckWait time.Duration `env:"GALLEY_ACK_WAIT" envDefault:"10s"`
-	// HealthAddr is where /health and /ready are served; empty for nowhere.
+	// HealthAddr is where /health, /ready and /metrics are served, to anybody who can connect; empty for nowhere.
 	HealthAddr string `env:"GALLEY_HEALTH_ADDR"`
 }
 
@@ -83,6 +83,21 @@ type Deps struct {
 	AckWait     time.Duration
 	Logger      zerolog.Logger
 	Clock       clock.Clock
+	// Metrics is where the service's collectors are registered; nil where nobody looks at them.
+	Metrics prometheus.Registerer
+}
+
+// Register has the service's numbers collected.
+func (d Deps) Register(collectors ...prometheus.Collector) error {
+	if d.Metrics == nil {
+		return nil
+	}
+	for _, collector := range collectors {
+		if err := d.Metrics.Register(collector); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // RequireDatabase is for services that have a schema: it is a usage error when there is no database.
@@ -100,17 +115,14 @@ type Service interface {
 	Checks() []health.Check
 }
 
-// Run runs a service together with the answers about its readiness, on NATS and, when addr is not empty, over HTTP.
-func Run(ctx context.Context, name string, service Service, deps Deps, addr string) error {
+// Run runs a service together with the answers about its readiness on NATS.
+func Run(ctx context.Context, name string, service Service, deps Deps) error {
+	if err := deps.Register(deps.Bus); err != nil {
+		return err
+	}
 	return lifecycle.Run(ctx,
 		service.Run,
 		func(ctx context.Context) error { return bus.AnswerReady(ctx, deps.Bus, name, service.Checks()) },
-		func(ctx context.Context) error {
-			if addr == "" {
-				return nil
-			}
-			return health.Serve(ctx, addr, service.Checks())
-		},
 	)
 }
 
@@ -133,7 +145,7 @@ func Main[C config.Validator](name string, build func(config C, deps Deps) (Serv
 		if err := config.Load(&all, os.Environ()); err != nil {
 			return lifecycle.Usage(err)
 		}
-		TuneGC(os.Environ())
+		TuneMemory(os.Environ())
 		logger := Logger(os.Stderr, name, all.Process.LogLevel)
 		conn, err := bus.Connect(all.Process.NATSURL, "galley-"+name)
 		if err != nil {
@@ -144,29 +156,25 @@ func Main[C config.Validator](name string, build func(config C, deps Deps) (Serv
 		if err != nil {
 			return err
 		}
+		registry := metric.NewRegistry()
 		deps := Deps{
 			Bus: messages, DatabaseURL: all.Process.DatabaseURL, AckWait: all.Process.AckWait, Logger: logger, Clock: clock.System,
+			Metrics: metric.OfService(registry, name),
 		}
 		service, err := build(all.Service, deps)
 		if err != nil {
 			return err
 		}
-		return Run(ctx, name, service, deps, all.Process.HealthAddr)
+		return lifecycle.Run(ctx,
+			func(ctx context.Context) error { return Run(ctx, name, service, deps) },
+			func(ctx context.Context) error {
+				if all.Process.HealthAddr == "" {
+					return nil
+				}
+				return health.Serve(ctx, all.Process.HealthAddr, service.Checks(), metric.Handler(registry, logger))
+			},
+		)
 	})
-}
-
-// gcPercent lets the heap grow to five times what is live before it is collected. What is live is small, tens of megabytes, and an
-// execution costs a seventh less CPU.
-const gcPercent = 400
-
-// TuneGC sets up the garbage collector for a process of galley, unless the environment has a GOGC of its own.
-func TuneGC(environ []string) {
-	for _, entry := range environ {
-		if strings.HasPrefix(entry, "GOGC=") {
-			return
-		}
-	}
-	debug.SetGCPercent(gcPercent)
 }
 
 // Logger makes a service's logger. An unknown level is taken for info.

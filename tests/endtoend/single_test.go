@@ -115,6 +115,7 @@ func TestTakenPort(t *testing.T) {
 	command.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "GALLEY_DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 		"GALLEY_HTTP_ADDR=" + strings.TrimPrefix(taken.url, "http://"), "GALLEY_NATS_ADDR=" + strings.TrimPrefix(taken.closed, "http://"),
+		"GALLEY_METRICS_ADDR=",
 	}
 	output, err := command.CombinedOutput()
 	var exit *exec.ExitError

@@ -117,7 +117,7 @@ func temporaryDirectory() (string, error) {
 }
 
 func (i *Installation) addSingle(config Config) error {
-	addresses, err := freeAddresses(4)
+	addresses, err := freeAddresses(5)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (i *Installation) addSingle(config Config) error {
 	args := []string{"up"}
 	environment := map[string]string{
 		"GALLEY_HTTP_ADDR": addresses[0], "GALLEY_NATS_ADDR": addresses[1], "GALLEY_DATA_DIR": filepath.Join(i.dir, "data"),
-		"GALLEY_ACK_WAIT": config.AckWait.String(), "GALLEY_LOG_LEVEL": config.LogLevel,
+		"GALLEY_ACK_WAIT": config.AckWait.String(), "GALLEY_LOG_LEVEL": config.LogLevel, "GALLEY_METRICS_ADDR": addresses[4],
 	}
 	if len(config.AllowedHosts) > 0 {
 		environment[allowSetting] = strings.Join(config.AllowedHosts, ",")

@@ -32,6 +32,7 @@ type settings struct {
 	DatabaseURL string `name:"database-url" env:"GALLEY_DATABASE_URL" help:"Use this Postgres database instead of a private one." placeholder:"URL"`
 	SandboxAddr string `default:"127.0.0.1:8001" env:"GALLEY_SANDBOX_ADDR" help:"Where the sandbox listens: sample data, a stand-in for a language model, a mailbox."`
 	SandboxSMTP string `name:"sandbox-smtp-addr" default:"127.0.0.1:8025" env:"GALLEY_SANDBOX_SMTP_ADDR" help:"Where the sandbox takes e-mail."`
+	MetricsAddr string `default:"127.0.0.1:8002" env:"GALLEY_METRICS_ADDR" help:"Where metrics are served to whoever can connect, without a key; none for nowhere."`
 	NoSandbox   bool   `name:"no-sandbox" env:"GALLEY_NO_SANDBOX" help:"Do without the sandbox."`
 	tuning
 }
@@ -105,6 +106,9 @@ func (s *settings) addresses() []address {
 	list := []address{{variable: "GALLEY_HTTP_ADDR", value: s.HTTPAddr}}
 	if s.NATSURL == "" {
 		list = append(list, address{variable: "GALLEY_NATS_ADDR", value: s.NATSAddr, loopback: true})
+	}
+	if s.MetricsAddr != "" {
+		list = append(list, address{variable: "GALLEY_METRICS_ADDR", value: s.MetricsAddr})
 	}
 	if !s.NoSandbox {
 		list = append(list, address{variable: "GALLEY_SANDBOX_ADDR", value: s.SandboxAddr},

@@ -25,7 +25,7 @@ func TestSettingsAreThoseOfTheServices(t *testing.T) {
 	require.NoError(t, err)
 	known := variables(parser)
 	ours := []string{
-		"GALLEY_HEALTH_ADDR",  // the API has /health and /ready
+		"GALLEY_HEALTH_ADDR",  // GALLEY_METRICS_ADDR is it, for all of them
 		"GALLEY_OPERATOR_KEY", // it is generated
 		"GALLEY_SECRETS_KEY",  // so is this
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/galley-engine/galley/cmd/galley/internal/report"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/metric"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/services/executor"
@@ -85,7 +86,7 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if _, err := secret.ParseKeys(secrets); err != nil {
 		return lifecycle.Usage(fmt.Errorf("%s: %w", dir.SecretsKey(), err))
 	}
-	process.TuneGC(app.Environ)
+	process.TuneMemory(app.Environ)
 	started := clock.System()
 	app.report.Heading("galley", string(dir))
 	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {
@@ -100,7 +101,7 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 
 func (s *settings) engine(app *app, dir datadir.Dir, admin, secrets string) engine.Config {
 	config := engine.Config{
-		Dir: dir, NATSAddr: s.NATSAddr, NATSURL: s.NATSURL, DatabaseURL: s.DatabaseURL,
+		Dir: dir, NATSAddr: s.NATSAddr, NATSURL: s.NATSURL, DatabaseURL: s.DatabaseURL, MetricsAddr: s.MetricsAddr,
 		Durability: s.Durability, JournalRetention: s.JournalRetention, AckWait: s.AckWait,
 		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
 		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin, SecretsKey: secrets}, Billing: s.billing(),
@@ -211,6 +212,9 @@ func (s *settings) natsURL() string {
 
 func (s *settings) tellAddresses(app *app, url string, took time.Duration) {
 	facts := [][2]string{{"HTTP", url}, {"NATS", s.natsURL()}}
+	if s.MetricsAddr != "" {
+		facts = append(facts, [2]string{"metrics", baseURL(s.MetricsAddr) + metric.Path})
+	}
 	if !s.NoSandbox {
 		facts = append(facts, [2]string{"sandbox", baseURL(s.SandboxAddr) + " (sample data)"},
 			[2]string{"mailbox", baseURL(s.SandboxAddr) + "/mailbox (what recipes send; nothing leaves it)"})

@@ -13,13 +13,16 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/cmd/galley/internal/datadir"
 	"github.com/galley-engine/galley/cmd/galley/internal/sandbox"
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/metric"
 	"github.com/galley-engine/galley/pkg/pgserver"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/schemas/query"
@@ -40,7 +43,9 @@ type Config struct {
 	// SandboxAddr is where the sandbox is served over HTTP, "" for no sandbox; SandboxSMTPAddr is where its mailbox takes e-mail, "" for
 	// none.
 	SandboxAddr, SandboxSMTPAddr string
-	Durability                   process.Durability
+	// MetricsAddr is where /metrics is served, with /health and /ready, to anybody who can connect; "" for nowhere.
+	MetricsAddr string
+	Durability  process.Durability
 	// JournalRetention and AckWait are as in process.Settings.
 	JournalRetention, AckWait time.Duration
 	LogLevel                  string
@@ -137,17 +142,27 @@ func (e *Engine) serveSandbox(ctx context.Context) error {
 
 func (e *Engine) runServices(ctx context.Context, then func(ctx context.Context) error) error {
 	functions := []func(ctx context.Context) error{then}
+	registry := metric.NewRegistry()
+	var checks []health.Check
 	for name, build := range e.services() {
 		conn, err := e.connect(name)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		function, err := e.service(name, conn, build)
+		service, deps, err := e.service(name, conn, registry, build)
 		if err != nil {
 			return fmt.Errorf("set up %s: %w", name, err)
 		}
-		functions = append(functions, function)
+		functions = append(functions, func(ctx context.Context) error { return process.Run(ctx, name, service, deps) })
+		for _, check := range service.Checks() {
+			checks = append(checks, health.Check{Name: name + "/" + check.Name, Probe: check.Probe})
+		}
+	}
+	if e.config.MetricsAddr != "" {
+		functions = append(functions, func(ctx context.Context) error {
+			return health.Serve(ctx, e.config.MetricsAddr, checks, metric.Handler(registry, e.logger("metrics")))
+		})
 	}
 	return lifecycle.Run(ctx, functions...)
 }
@@ -163,21 +178,21 @@ func (e *Engine) services() map[string]builder {
 	}
 }
 
-func (e *Engine) service(name string, conn *nats.Conn, build builder) (func(ctx context.Context) error, error) {
+func (e *Engine) service(
+	name string, conn *nats.Conn, registry prometheus.Registerer, build builder,
+) (process.Service, process.Deps, error) {
 	log := e.logger(name)
 	settings := process.Settings{Durability: e.config.Durability, JournalRetention: e.config.JournalRetention}
 	messages, err := bus.New(conn, settings.Bus(), log)
 	if err != nil {
-		return nil, err
+		return nil, process.Deps{}, err
 	}
 	deps := process.Deps{
 		Bus: messages, DatabaseURL: e.config.DatabaseURL, AckWait: e.config.AckWait, Logger: log, Clock: clock.System,
+		Metrics: metric.OfService(registry, name),
 	}
 	service, err := build(deps)
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) error { return process.Run(ctx, name, service, deps, "") }, nil
+	return service, deps, err
 }
 
 // connect opens a service's own connection, without a socket where the server is in this process.
