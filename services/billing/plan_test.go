@@ -1,6 +1,7 @@
 package billing_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -66,6 +67,56 @@ func TestPlansAndPeriods(t *testing.T) {
 	report, err := billing.Reconcile(t.Context(), url)
 	require.NoError(t, err)
 	assert.Empty(t, report.Drifts)
+}
+
+// The limit of a plan that a customer changes down to is told when the schedule ends the period.
+func TestLimitOfThePlanToCome(t *testing.T) {
+	t.Parallel()
+	now := testkit.NewClock(time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC))
+	client, service := startAt(t, testkit.Postgres(t), now.Now)
+	awaitReady(t, service)
+	for most, id := range []string{"free", "basic", "pro"} {
+		terms := query.PlanTerms{Name: id, MonthlyCredits: credit.Micro(most), Rollover: query.Rollover{Rule: query.RolloverNone}}
+		if most > 0 {
+			terms.Limits.MaxConcurrency = &most
+		}
+		_, refusal := ask[query.PublishPlanReply](t, client, query.PublishPlan, query.PublishPlanRequest{PlanID: id, PlanTerms: terms, Actor: operator()})
+		require.Nil(t, refusal)
+	}
+	subscribe := func(id string) query.SubscriptionReply {
+		t.Helper()
+		reply, refusal := ask[query.SubscriptionReply](t, client, query.Subscribe, query.SubscribeRequest{
+			CustomerID: "cust_1", Plan: id, Status: query.SubscriptionActive, Actor: operator(),
+		})
+		require.Nil(t, refusal)
+		return reply
+	}
+	awaitLimit := func(most int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			stream, err := client.JS.Stream(t.Context(), subject.StreamLimits)
+			if err != nil {
+				return false
+			}
+			message, err := stream.GetLastMsgForSubject(t.Context(), subject.Limits("cust_1"))
+			if err != nil {
+				return false
+			}
+			var told event.Limits
+			require.NoError(t, json.Unmarshal(message.Data, &told))
+			require.Equal(t, told.ID(), message.Header.Get(event.HeaderID))
+			return told.MaxConcurrency == nil && most == 0 || told.MaxConcurrency != nil && *told.MaxConcurrency == most
+		}, patience, 10*time.Millisecond)
+	}
+	for most, id := range map[int]string{1: "basic", 0: "free"} {
+		subscribe("pro")
+		awaitLimit(2)
+		begun := subscribe(id)
+		require.NotNil(t, begun.Next)
+		now.Set(begun.Period.End)
+		require.NoError(t, client.Due(t.Context(), subject.PeriodDue("cust_1")))
+		awaitLimit(most)
+	}
 }
 
 func TestPlansRefuse(t *testing.T) {
