@@ -22,6 +22,8 @@ const (
 	billingRetention    = 30 * 24 * time.Hour
 	deadLetterRetention = 90 * 24 * time.Hour
 	dedupeWindow        = 2 * time.Minute
+	// keptTreeHeads are those of twelve days that have one each second; the last one stays for ever.
+	keptTreeHeads = 1 << 20
 	storeMarkerTTL      = time.Minute
 )
 
@@ -125,7 +127,10 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 	runs.AllowDirect = true
 	limits := file(subject.StreamLimits, "What customers' plans allow, the last of each customer", jetstream.LimitsPolicy, 0, subject.AllLimits)
 	limits.MaxMsgsPerSubject = 1
+	heads := file(subject.StreamTreeHeads, "Signed tree heads of the audit log", jetstream.LimitsPolicy, 0, subject.TreeHead)
+	heads.MaxMsgs, heads.DenyDelete, heads.DenyPurge = keptTreeHeads, true, true
 	return []jetstream.StreamConfig{
+		heads,
 		journal,
 		delays,
 		file(subject.StreamSignals, "Events for executions that wait", jetstream.WorkQueuePolicy, 0, subject.AllSignals),

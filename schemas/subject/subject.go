@@ -8,6 +8,7 @@
 //	galley.activity.<customer>.<resource>.<verb>                    what people and services did (stream ACTIVITY)
 //	galley.billing.<customer>.<event>                               what a customer is told of the balance (stream BILLING)
 //	galley.limits.<customer>                                        what a customer's plan allows, the last of each kept (stream LIMITS)
+//	galley.audit.tree_head                                          how the audit log stands, signed (stream TREE_HEADS)
 //	galley.signal.<customer>.<execution>.<name>                     an event that an execution waits for (stream SIGNALS)
 //	galley.delay.execution.<customer>.<execution>                   a wake-up call, to be made later (stream DELAYS)
 //	galley.due.execution.<customer>.<execution>                     the call, now (stream DELAYS)
@@ -41,6 +42,7 @@ const (
 	StreamActivity    = "ACTIVITY"
 	StreamBilling     = "BILLING"
 	StreamLimits      = "LIMITS"
+	StreamTreeHeads   = "TREE_HEADS"
 	StreamDeadLetters = "DEAD_LETTERS"
 	StreamRedrives    = "REDRIVES"
 )
@@ -81,6 +83,9 @@ const (
 	AllDuePeriods    = "galley.due.billing.*"
 	AllNotices       = "galley.notify.>"
 )
+
+// TreeHead is where the signed tree heads of the audit log are published.
+const TreeHead = "galley.audit.tree_head"
 
 // Shards is the number of virtual shards of the journal. It never changes: a large installation places the shards on several
 // streams, no subject moves.

@@ -15,27 +15,34 @@ import (
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/internal/reader"
+	"github.com/galley-engine/galley/services/audit/internal/tree"
 	"github.com/galley-engine/galley/services/audit/internal/writer"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
 
 const (
-	// writerConns: the leader's session, one for each of the two streams, and one for the readiness check.
-	writerConns = 4
+	// writerConns: the leader's session, one for each of the two streams, one for the signer, and one for the readiness check.
+	writerConns = 5
 	readerConns = 4
 )
 
 // Service is the audit service.
 type Service struct {
 	deps       process.Deps
+	key        tree.Key
 	writerPool *pgxpool.Pool
 	readerPool *pgxpool.Pool
 	migrated   atomic.Bool
 }
 
 // New makes the service. It connects to nothing yet, but must be run, which in the end closes what it opened.
-func New(_ Config, deps process.Deps) (*Service, error) {
+func New(config Config, deps process.Deps) (*Service, error) {
+	key, err := tree.ParseKey(config.Key)
+	if err != nil {
+		return nil, lifecycle.Usage(fmt.Errorf("GALLEY_AUDIT_KEY: %w", err))
+	}
 	if err := deps.RequireDatabase(); err != nil {
 		return nil, err
 	}
@@ -49,7 +56,7 @@ func New(_ Config, deps process.Deps) (*Service, error) {
 		write.Close()
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	return &Service{deps: deps, writerPool: write, readerPool: read}, nil
+	return &Service{deps: deps, key: key, writerPool: write, readerPool: read}, nil
 }
 
 // Run brings the schema up to date, then writes the log and answers questions about it until ctx ends.
@@ -67,8 +74,9 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	s.migrated.Store(true)
+	signer := writer.NewSigner(s.writerPool, s.key, publish.NewNATS(s.deps.Bus), s.deps.Clock, s.deps.Logger)
 	return lifecycle.Run(ctx,
-		writer.New(s.writerPool, s.deps.Bus, s.deps.Clock, s.deps.Logger).Run,
+		writer.New(s.writerPool, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run,
 		func(ctx context.Context) error {
 			return bus.Answer(ctx, s.deps.Bus, query.ServiceAudit, query.AuditEvents, reader.New(s.readerPool).Events)
 		},

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 func newService(t *testing.T, e *audittest.Env) *audit.Service {
 	t.Helper()
-	service, err := audit.New(audit.Config{}, process.Deps{
+	service, err := audit.New(audit.Config{Key: audit.NewKey()}, process.Deps{
 		Bus: e.Bus, DatabaseURL: e.URL, AckWait: time.Second, Logger: zerolog.Nop(), Clock: clock.System,
 	})
 	require.NoError(t, err)

@@ -1,9 +1,36 @@
 package audit
 
-// Config holds the settings that only this service has. There are none yet.
-type Config struct{}
+import (
+	"errors"
+	"fmt"
+
+	"github.com/galley-engine/galley/services/audit/internal/tree"
+)
+
+// Config holds the settings that only this service has.
+type Config struct {
+	// Key signs the tree heads, as NewKey makes it. Every process of the service has the same.
+	Key string `env:"GALLEY_AUDIT_KEY"`
+}
 
 // Validate joins everything that is wrong.
-func (Config) Validate() error {
+func (c Config) Validate() error {
+	if c.Key == "" {
+		return errors.New("GALLEY_AUDIT_KEY is not set: the key that signs the audit log, from \"galley audit new-key\"")
+	}
+	if _, err := tree.ParseKey(c.Key); err != nil {
+		return fmt.Errorf("GALLEY_AUDIT_KEY: %w", err)
+	}
 	return nil
+}
+
+// NewKey makes the key of a new audit log, with a name of its own. It is secret.
+func NewKey() string {
+	return tree.NewKey()
+}
+
+// PublicKey is what whoever verifies the log needs of its key: it is no secret.
+func PublicKey(key string) (string, error) {
+	parsed, err := tree.ParseKey(key)
+	return parsed.Public, err
 }

@@ -24,7 +24,10 @@ import (
 
 func TestMain(m *testing.M) { harnesstest.Main(m) }
 
-const secretsKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+const (
+	secretsKey = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+	auditKey   = "PRIVATE+KEY+galley-test+5007e685+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+)
 
 func root(t *testing.T) string {
 	t.Helper()
@@ -40,7 +43,7 @@ func compose(t *testing.T) *types.Project {
 		WorkingDir: root(t), ConfigFiles: []types.ConfigFile{{Filename: file}},
 		Environment: types.Mapping{
 			"POSTGRES_PASSWORD": "secret", "GALLEY_OPERATOR_KEY": "galley_admin_0123456789abcdef0123456789abcdef",
-			"GALLEY_SECRETS_KEY": secretsKey,
+			"GALLEY_SECRETS_KEY": secretsKey, "GALLEY_AUDIT_KEY": auditKey,
 		},
 	})
 	require.NoError(t, err)
@@ -49,8 +52,8 @@ func compose(t *testing.T) *types.Project {
 
 func TestComposeAsksForSecrets(t *testing.T) {
 	t.Parallel()
-	for _, missing := range []string{"POSTGRES_PASSWORD", "GALLEY_OPERATOR_KEY"} {
-		environment := types.Mapping{"POSTGRES_PASSWORD": "a", "GALLEY_OPERATOR_KEY": "b"}
+	for _, missing := range []string{"POSTGRES_PASSWORD", "GALLEY_OPERATOR_KEY", "GALLEY_AUDIT_KEY"} {
+		environment := types.Mapping{"POSTGRES_PASSWORD": "a", "GALLEY_OPERATOR_KEY": "b", "GALLEY_AUDIT_KEY": "c"}
 		delete(environment, missing)
 		_, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
 			WorkingDir: root(t), Environment: environment,

@@ -14,6 +14,8 @@ const (
 	Role = "galley_audit"
 	// Reader sees the rows of the one customer that the setting app.customer names.
 	Reader = "galley_audit_reader"
+	// Eraser deletes payloads of the one customer that the setting app.customer names, and nothing else.
+	Eraser = "galley_audit_eraser"
 )
 
 // lockID keeps two processes from migrating the schema at once.
@@ -24,5 +26,5 @@ var files embed.FS
 
 // Schema is audit's part of the database.
 func Schema() postgres.Schema {
-	return postgres.Schema{Name: query.ServiceAudit, Roles: []string{Role, Reader}, Migrations: files, LockID: lockID}
+	return postgres.Schema{Name: query.ServiceAudit, Roles: []string{Role, Reader, Eraser}, Migrations: files, LockID: lockID}
 }

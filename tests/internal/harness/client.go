@@ -10,9 +10,10 @@ import (
 	"time"
 )
 
-// operatorKey and secretsKey are those of split mode; galley up makes its own.
+// operatorKey, secretsKey and auditKey are those of split mode; galley up makes its own.
 const (
 	operatorKey = "galley_admin_0123456789abcdef0123456789abcdef"
+	auditKey    = "PRIVATE+KEY+galley-test+5007e685+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 	secretsKey  = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 )
 

@@ -162,6 +162,8 @@ func (i *Installation) addSplit(ctx context.Context, config Config) error {
 			environment["GALLEY_HTTP_ADDR"] = addresses[0]
 			environment["GALLEY_OPERATOR_KEY"] = operatorKey
 			environment["GALLEY_SECRETS_KEY"] = secretsKey
+		case Audit:
+			environment["GALLEY_AUDIT_KEY"] = auditKey
 		case Executor:
 			environment["GALLEY_SECRETS_KEY"] = secretsKey
 			if len(config.AllowedHosts) > 0 {

@@ -27,6 +27,7 @@ import (
 	"github.com/galley-engine/galley/pkg/metric"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/pkg/secret"
+	"github.com/galley-engine/galley/services/audit"
 	"github.com/galley-engine/galley/services/executor"
 	"github.com/galley-engine/galley/services/ingest"
 )
@@ -86,28 +87,35 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if _, err := secret.ParseKeys(secrets); err != nil {
 		return lifecycle.Usage(fmt.Errorf("%s: %w", dir.SecretsKey(), err))
 	}
+	signing, err := keepAuditKey(dir)
+	if err != nil {
+		return err
+	}
 	process.TuneMemory(app.Environ)
 	started := clock.System()
 	app.report.Heading("galley", string(dir))
 	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {
 		app.report.Line("making the database, once ...")
 	}
-	e := engine.New(s.engine(app, dir, admin, secrets))
+	e := engine.New(s.engine(app, dir, keys{admin: admin, secrets: secrets, audit: signing}))
 	go app.forceOnSecondSignal(e)
 	return e.Run(ctx, func(ctx context.Context) error {
 		return s.greet(ctx, app, greeting{dir: dir, admin: admin, started: started}, then)
 	})
 }
 
-func (s *settings) engine(app *app, dir datadir.Dir, admin, secrets string) engine.Config {
+// keys are those of the data directory.
+type keys struct{ admin, secrets, audit string }
+
+func (s *settings) engine(app *app, dir datadir.Dir, own keys) engine.Config {
 	config := engine.Config{
 		Dir: dir, NATSAddr: s.NATSAddr, NATSURL: s.NATSURL, DatabaseURL: s.DatabaseURL, MetricsAddr: s.MetricsAddr,
 		Durability: s.Durability, JournalRetention: s.JournalRetention, AckWait: s.AckWait,
 		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
-		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: admin, SecretsKey: secrets}, Billing: s.billing(),
-		Executor: s.executor(),
+		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: own.admin, SecretsKey: own.secrets}, Billing: s.billing(),
+		Executor: s.executor(), Audit: audit.Config{Key: own.audit},
 	}
-	config.Executor.SecretsKey = secrets
+	config.Executor.SecretsKey = own.secrets
 	if !s.NoSandbox {
 		config.SandboxAddr, config.SandboxSMTPAddr = s.SandboxAddr, s.SandboxSMTP
 		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr)
@@ -138,6 +146,22 @@ func keep(path string, newKey func() string) (string, error) {
 	}
 	key = newKey()
 	return key, datadir.Write(path, key)
+}
+
+// keepAuditKey is keep for the key that signs the audit log, with the public key beside it.
+func keepAuditKey(dir datadir.Dir) (string, error) {
+	key, err := keep(dir.AuditKey(), audit.NewKey)
+	if err != nil {
+		return "", fmt.Errorf("make the key of the audit log: %w", err)
+	}
+	public, err := audit.PublicKey(key)
+	if err != nil {
+		return "", lifecycle.Usage(fmt.Errorf("%s: %w", dir.AuditKey(), err))
+	}
+	if err := datadir.Write(dir.AuditPublicKey(), public); err != nil {
+		return "", fmt.Errorf("store the public key of the audit log: %w", err)
+	}
+	return key, nil
 }
 
 func newAdminKey() string {

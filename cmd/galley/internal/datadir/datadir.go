@@ -5,6 +5,8 @@
 //	demo.key      the API key of the demo customer
 //	secrets.key   the keys that customers' secrets are encrypted with, as package secret reads them: to change them, put a new one and a
 //	              comma in front, and keep the old ones for what they have encrypted
+//	audit.key     the key that the audit log is signed with; keep a copy, and never another log beside it under the same key
+//	audit.pub     what verifies the signatures
 //	sandbox.url   where the demo customer's recipes find the sandbox
 //	database.url  how to reach the private Postgres while it runs
 //	nats.url      how to reach the NATS server in the process while it runs
@@ -45,6 +47,12 @@ func (d Dir) DemoKey() string { return d.join("demo.key") }
 
 // SecretsKey is the path of the file with the keys of customers' secrets.
 func (d Dir) SecretsKey() string { return d.join("secrets.key") }
+
+// AuditKey is the path of the file with the key that signs the audit log.
+func (d Dir) AuditKey() string { return d.join("audit.key") }
+
+// AuditPublicKey is the path of the file with the key that verifies what the audit log signed.
+func (d Dir) AuditPublicKey() string { return d.join("audit.pub") }
 
 // Directory is the path of the file with the URL of the business directory that the demo customer's recipes search.
 func (d Dir) Directory() string { return d.join("sandbox.url") }

@@ -50,10 +50,11 @@ type Config struct {
 	JournalRetention, AckWait time.Duration
 	LogLevel                  string
 	Log                       io.Writer
-	// Ingest, Billing and Executor are the settings that only these services have.
+	// Ingest, Billing, Executor and Audit are the settings that only these services have.
 	Ingest   ingest.Config
 	Billing  billing.Config
 	Executor executor.Config
+	Audit    audit.Config
 }
 
 // Engine is what runs. It is used once.
@@ -174,7 +175,7 @@ func (e *Engine) services() map[string]builder {
 		query.ServiceIngest:   func(d process.Deps) (process.Service, error) { return ingest.New(e.config.Ingest, d) },
 		query.ServiceBilling:  func(d process.Deps) (process.Service, error) { return billing.New(e.config.Billing, d) },
 		query.ServiceExecutor: func(d process.Deps) (process.Service, error) { return executor.New(e.config.Executor, d) },
-		query.ServiceAudit:    func(d process.Deps) (process.Service, error) { return audit.New(audit.Config{}, d) },
+		query.ServiceAudit:    func(d process.Deps) (process.Service, error) { return audit.New(e.config.Audit, d) },
 	}
 }
 

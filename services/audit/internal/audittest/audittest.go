@@ -22,6 +22,7 @@ import (
 	"github.com/galley-engine/galley/pkg/testkit" //nolint:depguard // this package is for tests
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/tree"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
 
@@ -39,6 +40,8 @@ type Env struct {
 	URL string
 	// DB is a pool of the superuser.
 	DB *pgxpool.Pool
+	// Key is that of the log.
+	Key tree.Key
 }
 
 // New makes an environment with the audit schema, in a database of the shared server.
@@ -53,6 +56,8 @@ func On(tb testing.TB, url string) *Env {
 	e := &Env{NATS: testkit.NATS(tb), URL: url}
 	require.NoError(tb, postgres.Migrate(tb.Context(), url, migrations.Schema()))
 	var err error
+	e.Key, err = tree.ParseKey(tree.NewKey())
+	require.NoError(tb, err)
 	e.DB, err = pgxpool.New(tb.Context(), url)
 	require.NoError(tb, err)
 	tb.Cleanup(e.DB.Close)
@@ -68,7 +73,7 @@ func On(tb testing.TB, url string) *Env {
 // Pool opens a pool that acts as the role; it is closed after the test.
 func (e *Env) Pool(tb testing.TB, role string) *pgxpool.Pool {
 	tb.Helper()
-	pool, err := postgres.Open(tb.Context(), postgres.PoolConfig{URL: e.URL, Role: role, MaxConns: 4})
+	pool, err := postgres.Open(tb.Context(), postgres.PoolConfig{URL: e.URL, Role: role, MaxConns: 5})
 	require.NoError(tb, err)
 	tb.Cleanup(pool.Close)
 	return pool

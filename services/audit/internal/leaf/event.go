@@ -1,7 +1,6 @@
 package leaf
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,8 +41,9 @@ const (
 
 // Limits in bytes. An event whose id is longer is malformed; other text is cut off.
 const (
-	maxID   = 200
-	maxText = 256
+	maxID    = 200
+	maxText  = 256
+	maxSteps = 2048
 )
 
 const (
@@ -64,14 +64,14 @@ type Event struct {
 	Data    []byte
 }
 
-// Of makes the event's leaf. There is one for every event: what cannot be understood gives a leaf of ActionMalformed. Of the
-// data of journal events only the digest is taken.
+// Of makes the event's leaf, all of it but the place in the customer's chain and the digest. There is one for every event: what cannot
+// be understood gives a leaf of ActionMalformed.
 func Of(e *Event) Leaf {
 	read, err := e.read()
 	if err != nil {
 		read = e.malformed(err)
 	}
-	read.Digest = sha256.Sum256(e.Data)
+	read.Version = Version
 	return read
 }
 
@@ -118,6 +118,7 @@ func (e *Event) execution() (Leaf, error) {
 		read.Action = ActionCompleted
 		read.Outcome = e.Header.Get(event.HeaderStatus)
 		read.ErrorCode = clean(e.Header.Get(event.HeaderCode))
+		read.Steps = cleanTo(maxSteps, e.Header.Get(event.HeaderSteps))
 		if !event.Status(read.Outcome).Terminal() {
 			return Leaf{}, fmt.Errorf("%s %.100q is not how an execution ends", event.HeaderStatus, read.Outcome)
 		}

@@ -1,7 +1,6 @@
 package leaf_test
 
 import (
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
@@ -22,6 +21,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
+	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
 
 var update = flag.Bool("update", false, "write the golden files") //nolint:gochecknoglobals // a flag of the test binary
@@ -95,7 +95,7 @@ func TestGolden(t *testing.T) {
 		"accepted": journalEvent(event.Accepted, `{"execution_id":"x"}`),
 		"debited":  journalEvent(event.Funded, `{"debit":{}}`, event.HeaderActor, "", event.HeaderTraceParent, ""),
 		"completed": journalEvent(event.Completed, `{"status":"success"}`, event.HeaderStatus, "success",
-			event.HeaderCredits, "-9223372036854775808"),
+			event.HeaderCredits, "-9223372036854775808", event.HeaderSteps, "find=succeeded,mail=failed:TIMEOUT"),
 		"failed": journalEvent(event.Completed, `{"status":"failed"}`, event.HeaderStatus, "failed",
 			event.HeaderCode, "INSUFFICIENT_CREDITS", event.HeaderCredits, "0"),
 		"activity":  published(t),
@@ -106,6 +106,10 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			made := leaf.Of(&input)
+			made.CustomerSequence, made.Digest = 1, leaf.Digest(make([]byte, leaf.SaltSize), input.Data)
+			if name == "completed" {
+				made.CustomerSequence, made.Previous = 3, tree.LeafHash([]byte("the one before"))
+			}
 			got := string(made.AppendJSON(nil)) + "\n"
 			file := filepath.Join("testdata", name+".json")
 			if *update {
@@ -121,23 +125,26 @@ func TestGolden(t *testing.T) {
 
 // decoded is the canonical form as any reader of JSON sees it.
 type decoded struct {
-	V            int       `json:"v"`
-	EventID      string    `json:"event_id"`
-	Type         string    `json:"type"`
-	Time         time.Time `json:"time"`
-	CustomerID   string    `json:"customer_id"`
-	ActorType    string    `json:"actor_type"`
-	ActorID      string    `json:"actor_id"`
-	ActionType   string    `json:"action_type"`
-	ResourceType string    `json:"resource_type"`
-	ResourceID   string    `json:"resource_id"`
-	Outcome      string    `json:"outcome"`
-	ErrorCode    string    `json:"error_code"`
-	Microcredits *int64    `json:"microcredits"`
-	TraceID      string    `json:"trace_id"`
-	Subject      string    `json:"subject"`
-	Reason       string    `json:"reason"`
-	DataSHA256   string    `json:"data_sha256"`
+	V                int       `json:"v"`
+	EventID          string    `json:"event_id"`
+	Type             string    `json:"type"`
+	Time             time.Time `json:"time"`
+	CustomerID       string    `json:"customer_id"`
+	CustomerSequence int64     `json:"customer_sequence"`
+	Previous         string    `json:"previous"`
+	ActorType        string    `json:"actor_type"`
+	ActorID          string    `json:"actor_id"`
+	ActionType       string    `json:"action_type"`
+	ResourceType     string    `json:"resource_type"`
+	ResourceID       string    `json:"resource_id"`
+	Outcome          string    `json:"outcome"`
+	ErrorCode        string    `json:"error_code"`
+	Microcredits     *int64    `json:"microcredits"`
+	Steps            string    `json:"steps"`
+	TraceID          string    `json:"trace_id"`
+	Subject          string    `json:"subject"`
+	Reason           string    `json:"reason"`
+	DataDigest       string    `json:"data_digest"`
 }
 
 func requireDecodes(t *testing.T, made *leaf.Leaf) {
@@ -149,9 +156,10 @@ func requireDecodes(t *testing.T, made *leaf.Leaf) {
 	require.NoError(t, decoder.Decode(&got), "%s", encoded)
 	want := decoded{
 		V: leaf.Version, EventID: made.EventID, Type: made.Type, Time: got.Time, CustomerID: made.CustomerID,
+		CustomerSequence: made.CustomerSequence, Previous: got.Previous, Steps: made.Steps,
 		ActorType: made.Actor.Type, ActorID: made.Actor.ID, ActionType: made.Action, ResourceType: made.ResourceType,
 		ResourceID: made.ResourceID, Outcome: made.Outcome, ErrorCode: made.ErrorCode, Microcredits: got.Microcredits,
-		TraceID: made.TraceID, Subject: made.Subject, Reason: made.Reason, DataSHA256: hex.EncodeToString(made.Digest[:]),
+		TraceID: made.TraceID, Subject: made.Subject, Reason: made.Reason, DataDigest: hex.EncodeToString(made.Digest[:]),
 	}
 	require.Equal(t, want, got)
 	require.True(t, made.Time.Equal(got.Time), "%v is not %v", got.Time, made.Time)
@@ -159,11 +167,17 @@ func requireDecodes(t *testing.T, made *leaf.Leaf) {
 	if made.Priced {
 		require.Equal(t, made.Credits, *got.Microcredits)
 	}
+	if made.Previous != (tree.Hash{}) {
+		require.Equal(t, hex.EncodeToString(made.Previous[:]), got.Previous)
+	}
+	parsed, err := leaf.Parse(encoded)
+	require.NoError(t, err)
+	require.Equal(t, encoded, parsed.AppendJSON(nil))
 }
 
 func TestEscaping(t *testing.T) {
 	t.Parallel()
-	made := leaf.Leaf{ResourceID: "a\"b\\c\x00\x1f\n\té\u2028<&>\xff\U0001F600", Time: stored()}
+	made := leaf.Leaf{Version: leaf.Version, ResourceID: "a\"b\\c\x00\x1f\n\té\u2028<&>\xff\U0001F600", Time: stored()}
 	encoded := string(made.AppendJSON(nil))
 	assert.Contains(t, encoded, `"resource_id":"a\"b\\c\u0000\u001f\u000a\u0009é`+"\u2028<&>\uFFFD\U0001F600"+`"`)
 	made.ResourceID = strings.ToValidUTF8(made.ResourceID, "\uFFFD")
@@ -223,7 +237,6 @@ func TestMalformed(t *testing.T) {
 			assert.Equal(t, test.customer, made.CustomerID)
 			assert.Equal(t, strings.ToValidUTF8(test.event.Subject, "\uFFFD"), made.Subject)
 			assert.Equal(t, stored(), made.Time)
-			assert.Equal(t, sha256.Sum256(test.event.Data), made.Digest)
 			assert.Equal(t, made, leaf.Of(&test.event))
 			requireDecodes(t, &made)
 		})
@@ -259,7 +272,7 @@ func FuzzOf(f *testing.F) {
 			Stream: "S", Sequence: 1, Stored: stored(), Subject: name, Data: data,
 			Header: nats.Header{
 				event.HeaderID: {id}, event.HeaderType: {kind}, event.HeaderTime: {when}, event.HeaderActor: {actor},
-				event.HeaderCredits: {credits}, event.HeaderStatus: {actor}, event.HeaderCode: {id}, event.HeaderTraceParent: {when},
+				event.HeaderCredits: {credits}, event.HeaderSteps: {kind}, event.HeaderStatus: {actor}, event.HeaderCode: {id}, event.HeaderTraceParent: {when},
 			},
 		}
 		made := leaf.Of(&input)
@@ -283,5 +296,35 @@ func BenchmarkOf(b *testing.B) {
 	for b.Loop() {
 		made := leaf.Of(&input)
 		buffer = made.AppendJSON(buffer[:0])
+	}
+}
+
+// TestParseTakesTheCanonicalFormOnly: what a verifier accepts has one spelling, also in the first version.
+func TestParseTakesTheCanonicalFormOnly(t *testing.T) {
+	t.Parallel()
+	made := leaf.Of(new(published(t)))
+	made.CustomerSequence, made.Previous = 2, tree.LeafHash([]byte("x"))
+	good := string(made.AppendJSON(nil))
+	_, err := leaf.Parse([]byte(good))
+	require.NoError(t, err)
+	old := made
+	old.Version = leaf.Unchained
+	parsed, err := leaf.Parse(old.AppendJSON(nil))
+	require.NoError(t, err)
+	assert.Equal(t, leaf.Unchained, parsed.Version)
+	assert.Contains(t, string(old.AppendJSON(nil)), `"data_sha256"`)
+	for name, changed := range map[string]string{
+		"white space":        strings.Replace(good, `,"type"`, `, "type"`, 1),
+		"member more":        strings.Replace(good, `{"v":2`, `{"v":2,"x":1`, 1),
+		"member twice":       strings.Replace(good, `{"v":2`, `{"v":2,"v":2`, 1),
+		"other order":        strings.Replace(good, `"actor_type":"operator",`, ``, 1),
+		"other escapes":      strings.Replace(good, `Zoë`, `Zo\u00eb`, 1),
+		"uppercase digest":   strings.ToUpper(good[len(good)-20:]),
+		"unknown version":    strings.Replace(good, `{"v":2`, `{"v":3`, 1),
+		"something after it": good + "\n",
+		"nothing":            "",
+	} {
+		_, err := leaf.Parse([]byte(changed))
+		assert.Error(t, err, name)
 	}
 }

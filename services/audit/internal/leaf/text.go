@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// clean gives s as text that Postgres, JSON and a terminal take: valid UTF-8 without control characters, which become U+FFFD,
-// and cut off after maxText bytes. What is lost here is not lost to the log: the digest covers the event's data.
-func clean(s string) string {
-	if len(s) <= maxText && printable(s) {
+// cleanTo gives s as text that Postgres, JSON and a terminal take: valid UTF-8 without control characters, which become U+FFFD,
+// and cut off after limit bytes. What is lost here is not lost to the log: the digest covers the event's data.
+func cleanTo(limit int, s string) string {
+	if len(s) <= limit && printable(s) {
 		return s
 	}
 	var cleaned strings.Builder
@@ -17,7 +17,7 @@ func clean(s string) string {
 		if unicode.IsControl(r) {
 			r = utf8.RuneError
 		}
-		if cleaned.Len()+utf8.RuneLen(r) > maxText {
+		if cleaned.Len()+utf8.RuneLen(r) > limit {
 			break
 		}
 		cleaned.WriteRune(r)
@@ -33,4 +33,8 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+func clean(s string) string {
+	return cleanTo(maxText, s)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/audit/internal/audittest"
+	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/internal/reader"
 	"github.com/galley-engine/galley/services/audit/internal/writer"
 	"github.com/galley-engine/galley/services/audit/migrations"
@@ -30,7 +31,9 @@ func filled(t *testing.T) *audittest.Env {
 	e.Execute(t, "cust_0010", 0, 1)
 	e.Activity(t, "cust_001", "activity-1")
 	e.Activity(t, "cust_002", "activity-2")
-	w := writer.New(e.Pool(t, migrations.Role), e.Bus, clock.System, zerolog.Nop())
+	pool := e.Pool(t, migrations.Role)
+	signer := writer.NewSigner(pool, e.Key, publish.NewNATS(e.Bus), clock.System, zerolog.Nop())
+	w := writer.New(pool, e.Bus, signer, clock.System, zerolog.Nop())
 	stop := audittest.Start(t, w.Run)
 	e.Await(t, 11)
 	stop()

@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
@@ -33,15 +33,21 @@ const (
 
 // Writer is the one that appends to the log. Other processes' writers stand by.
 type Writer struct {
-	pool  *pgxpool.Pool
-	bus   *bus.Bus
-	clock clock.Clock
-	log   zerolog.Logger
+	pool   *pgxpool.Pool
+	bus    *bus.Bus
+	signer *Signer
+	clock  clock.Clock
+	log    zerolog.Logger
+
+	// appending is held while a batch is stored: both streams end in one log.
+	appending sync.Mutex
+	// tip is where the log ends, nil when that must be read.
+	tip *tip
 }
 
-// New makes a Writer. The pool acts as the role that may append; three connections are enough.
-func New(pool *pgxpool.Pool, messages *bus.Bus, now clock.Clock, log zerolog.Logger) *Writer {
-	return &Writer{pool: pool, bus: messages, clock: now, log: log}
+// New makes a Writer. The pool acts as the role that may append; four connections are enough.
+func New(pool *pgxpool.Pool, messages *bus.Bus, signer *Signer, now clock.Clock, log zerolog.Logger) *Writer {
+	return &Writer{pool: pool, bus: messages, signer: signer, clock: now, log: log}
 }
 
 // Run appends, or stands by while another process does, until ctx ends.
@@ -59,6 +65,7 @@ func (w *Writer) follow(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return w.bus.Follow(ctx, w.tail(subject.StreamActivity, ">"))
 		},
+		w.signer.run,
 	)
 }
 
@@ -83,62 +90,47 @@ func (w *Writer) tail(stream, filter string) bus.Tail {
 // append stores the messages' rows and the position of the last one. Nearly always every event is new, so that is what it tries
 // first; the unique index tells when one is not, and only then are the known ones looked up and left out.
 func (w *Writer) append(ctx context.Context, stream string, after bus.Place, messages []bus.Message) error {
-	leaves := make([]leaf.Leaf, len(messages))
+	entries := make([]entry, len(messages))
 	for i, message := range messages {
-		leaves[i] = leaf.Of(&leaf.Event{
+		data := message.Data()
+		entries[i].leaf = leaf.Of(&leaf.Event{
 			Stream: stream, Sequence: message.Sequence, Stored: message.Stored,
-			Subject: message.Subject(), Header: message.Headers(), Data: message.Data(),
+			Subject: message.Subject(), Header: message.Headers(), Data: data,
 		})
+		// The journal's data is large and is kept elsewhere; what an activity says is kept nowhere else.
+		entries[i].data, entries[i].keep = data, stream == subject.StreamActivity
 	}
 	last := messages[len(messages)-1].Sequence
-	err := w.store(ctx, after, last, leaves)
+	err := w.store(ctx, after, last, entries)
 	if repeatsEvent(err) {
-		if leaves, err = w.unknown(ctx, leaves); err != nil {
+		if entries, err = w.unknown(ctx, entries); err != nil {
 			return err
 		}
-		err = w.store(ctx, after, last, leaves)
+		err = w.store(ctx, after, last, entries)
 	}
 	if err != nil {
 		return err
 	}
-	w.warn(leaves)
+	w.warn(entries)
 	return nil
 }
 
-// store appends the leaves in one transaction. It is fenced twice: by the position, so that no message takes effect twice, and by
-// the row of the head, which all writers lock in turn, so that the sequence has no gap.
-func (w *Writer) store(ctx context.Context, after bus.Place, last uint64, leaves []leaf.Leaf) error {
-	return pgx.BeginFunc(ctx, w.pool, func(tx pgx.Tx) error {
-		if err := postgres.Advance(ctx, tx, query.ServiceAudit, after.Key, after.Sequence, last); err != nil {
-			return err
-		}
-		if len(leaves) == 0 {
-			return nil
-		}
-		head, err := advanceHead(ctx, tx, len(leaves))
-		if err != nil {
-			return err
-		}
-		return insert(ctx, tx, head, w.clock(), leaves)
-	})
-}
-
-// unknown leaves out the events that are in the log, and repetitions among the leaves themselves.
-func (w *Writer) unknown(ctx context.Context, leaves []leaf.Leaf) ([]leaf.Leaf, error) {
-	known, err := knownIDs(ctx, w.pool, leaves)
+// unknown leaves out the events that are in the log, and repetitions among the entries themselves.
+func (w *Writer) unknown(ctx context.Context, entries []entry) ([]entry, error) {
+	known, err := knownIDs(ctx, w.pool, entries)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(leaves, func(l leaf.Leaf) bool {
-		_, found := known[l.EventID]
-		known[l.EventID] = struct{}{}
+	return slices.DeleteFunc(entries, func(e entry) bool {
+		_, found := known[e.leaf.EventID]
+		known[e.leaf.EventID] = struct{}{}
 		return found
 	}), nil
 }
 
-func (w *Writer) warn(leaves []leaf.Leaf) {
-	for i := range leaves {
-		if l := &leaves[i]; l.Action == leaf.ActionMalformed {
+func (w *Writer) warn(entries []entry) {
+	for i := range entries {
+		if l := &entries[i].leaf; l.Action == leaf.ActionMalformed {
 			w.log.Warn().Str("event", l.ResourceID).Str("subject", l.Subject).Str("reason", l.Reason).Msg("malformed event, logged as such")
 		}
 	}

@@ -1,8 +1,6 @@
 package writer
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/audit/internal/audittest"
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
+	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
 
@@ -32,7 +31,9 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 func newWriter(tb testing.TB, e *audittest.Env) *Writer {
 	tb.Helper()
-	return New(e.Pool(tb, migrations.Role), e.Bus, clock.System, zerolog.Nop())
+	pool := e.Pool(tb, migrations.Role)
+	signer := NewSigner(pool, e.Key, publish.NewNATS(e.Bus), clock.System, zerolog.Nop())
+	return New(pool, e.Bus, signer, clock.System, zerolog.Nop())
 }
 
 func TestEveryEventOnce(t *testing.T) {
@@ -51,22 +52,17 @@ func TestEveryEventOnce(t *testing.T) {
 	want = append(want, "activity-1", "activity-2", "activity-3")
 	assert.ElementsMatch(t, want, e.Log(t))
 
-	var stored []byte
+	var stored, salt, data []byte
 	var recorded time.Time
-	err := e.DB.QueryRow(t.Context(), `SELECT leaf, recorded_at FROM audit.events WHERE event_id = 'cust_001-000007/funded'`).
-		Scan(&stored, &recorded)
+	err := e.DB.QueryRow(t.Context(), `SELECT leaf, recorded_at, salt, data FROM audit.events JOIN audit.payloads USING (sequence)
+		WHERE event_id = 'cust_001-000007/funded'`).Scan(&stored, &recorded, &salt, &data)
 	require.NoError(t, err)
-	assert.Equal(t, `{"v":1,"event_id":"cust_001-000007/funded","type":"dev.galley.execution.funded.v1","time":"2026-01-02T03:04:05Z",`+
-		`"customer_id":"cust_001","actor_type":"api_key","actor_id":"key_1","action_type":"execution.debited",`+
-		`"resource_type":"execution","resource_id":"cust_001-000007","outcome":"success","microcredits":80000,`+
-		`"trace_id":"4bf92f3577b34da6a3ce929d0e0e4736",`+
-		`"data_sha256":"`+digest(`{"execution_id":"cust_001-000007"}`)+`"}`, string(stored))
+	made, err := leaf.Parse(stored)
+	require.NoError(t, err)
+	assert.Equal(t, leaf.ActionDebited, made.Action)
+	assert.Equal(t, leaf.Digest(salt, []byte(`{"execution_id":"cust_001-000007"}`)), made.Digest)
+	assert.Nil(t, data, "the journal keeps the data")
 	assert.WithinDuration(t, time.Now(), recorded, time.Minute)
-}
-
-func digest(data string) string {
-	sum := sha256.Sum256([]byte(data))
-	return hex.EncodeToString(sum[:])
 }
 
 // TestWriterKilledInTransaction ends the session of the writer when it has moved its position and waits for the head.
@@ -219,15 +215,15 @@ func TestDamagedHead(t *testing.T) {
 	stop := audittest.Start(t, newWriter(t, e).Run)
 	e.Await(t, len(want))
 	stop()
-	_, err := e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 3`)
+	_, err := e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 3, tree_size = 3`)
 	require.NoError(t, err)
 	writer := newWriter(t, e)
 	var after bus.Place
 	err = e.DB.QueryRow(t.Context(), `SELECT name, sequence FROM audit.positions WHERE name LIKE 'EXECUTIONS@%'`).
 		Scan(&after.Key, &after.Sequence)
 	require.NoError(t, err)
-	err = writer.store(t.Context(), after, after.Sequence+1, []leaf.Leaf{{EventID: "x"}})
-	require.ErrorContains(t, err, "events_pkey")
+	err = writer.store(t.Context(), after, after.Sequence+1, []entry{{leaf: leaf.Leaf{EventID: "x"}}})
+	require.ErrorContains(t, err, "the stored edge is not that of a tree")
 	assert.False(t, repeatsEvent(err))
 	assert.Len(t, want, e.Count(t))
 }
