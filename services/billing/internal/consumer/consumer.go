@@ -50,12 +50,13 @@ type Deps struct {
 // Consumer is the durable consumer "billing".
 type Consumer struct {
 	Deps
-	backoff lifecycle.Backoff
+	backoff   lifecycle.Backoff
+	decisions decisions
 }
 
 // New makes a Consumer.
 func New(deps Deps) *Consumer {
-	return &Consumer{Deps: deps}
+	return &Consumer{Deps: deps, decisions: newDecisions()}
 }
 
 // Run consumes until ctx ends. It finishes the batch at hand.
@@ -126,7 +127,9 @@ func (c *Consumer) advance(ctx context.Context, messages []message, charges []le
 	}
 	var failed int
 	var failure error
-	for i, result := range c.Journal.Append(ctx, entries...) {
+	results := c.Journal.Append(ctx, entries...)
+	c.decisions.count(entries, results)
+	for i, result := range results {
 		if err := c.appended(ctx, causes[i], &entries[i], result); err != nil {
 			failed, failure = failed+1, err
 		}

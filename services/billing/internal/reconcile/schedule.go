@@ -42,11 +42,14 @@ type Deps struct {
 }
 
 // Reconciler compares again and again, settles orphans, and remembers what it found. It is safe for concurrent use.
-type Reconciler struct{ Deps }
+type Reconciler struct {
+	Deps
+	results *results
+}
 
 // New makes a Reconciler.
 func New(deps Deps) *Reconciler {
-	return &Reconciler{Deps: deps}
+	return &Reconciler{Deps: deps, results: newResults()}
 }
 
 // Run reconciles when the last run, of whichever process, is as long ago as the interval, in one process at a time, until ctx ends.
@@ -56,6 +59,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	report := func(err error) { r.Log.Warn().Err(err).Msg("reconciliation interrupted") }
 	return postgres.Lead(ctx, r.Work, lockID, report, func(ctx context.Context) error {
+		defer r.results.forget()
 		for {
 			wait, err := r.wait(ctx)
 			if err == nil {
@@ -66,6 +70,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			}
 			if err != nil {
 				report(err)
+				r.results.fail()
 				if !lifecycle.Sleep(ctx, min(pause, r.Interval)) {
 					return nil
 				}
@@ -79,6 +84,7 @@ func (r *Reconciler) wait(ctx context.Context) (time.Duration, error) {
 	if err != nil || last.EndedAt == nil {
 		return 0, err
 	}
+	r.results.restore(last)
 	return min(r.Interval, max(0, last.EndedAt.Add(r.Interval).Sub(r.Clock()))), nil
 }
 
@@ -103,6 +109,7 @@ func (r *Reconciler) Reconcile(ctx context.Context) (query.ReconciliationReply, 
 	if err := r.record(ctx, result); err != nil {
 		return query.ReconciliationReply{}, fmt.Errorf("record reconciliation: %w", err)
 	}
+	r.results.complete(result)
 	if !result.OK {
 		r.Log.Error().Int64("differences", result.Found).Int64("settled", settled).
 			Strs("first", recorded(result).Differences).Msg("the money does not add up")
