@@ -6,6 +6,8 @@
 package ledger
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"github.com/galley-engine/galley/schemas/credit"
@@ -21,7 +23,7 @@ type Key struct {
 type Action string
 
 const (
-	// Debit asks for the quoted maximum before the execution runs.
+	// Debit asks for the quoted maximum before the execution runs. What is not covered may wait: see Wait.
 	Debit Action = "debit"
 	// Settle says that the execution has ended, and what it costs in the end. What was debited beyond that is refunded.
 	Settle Action = "settle"
@@ -32,12 +34,25 @@ type Instruction struct {
 	Key
 	Action Action
 	Amount credit.Micro
+	// Wait is zero for a debit that is refused when it is not covered.
+	Wait Wait
+}
+
+// Wait says that a debit which is not covered waits until credits come.
+type Wait struct {
+	// Until is when it is refused after all.
+	Until time.Time
+	// Place is where it stands among the others of the customer that wait: those with a lower one go first.
+	Place uint64
 }
 
 // State is what was decided about an execution.
 //
 //	(none) ── debit, covered ──────▶ debited ── settle ──▶ settled
 //	   ├───── debit, not covered ──▶ refused
+//	   ├───── debit, not covered, may wait ──▶ waiting ── credits come ──▶ debited
+//	   │                                          ├────── too late ──────▶ refused
+//	   │                                          └────── settle ────────▶ settled
 //	   └───── settle (cancelled before the debit came) ──▶ settled
 type State string
 
@@ -48,6 +63,8 @@ const (
 	StateRefused State = "refused"
 	// StateSettled: the execution has ended. It is never funded again.
 	StateSettled State = "settled"
+	// StateWaiting: the balance did not cover the quoted maximum, and the execution waits until it does, or until its time is over.
+	StateWaiting State = "waiting"
 )
 
 // Charge is how an execution stands with the ledger.

@@ -39,11 +39,11 @@ func (l *Ledger) Grant(ctx context.Context, request query.GrantRequest) (query.G
 	if err != nil {
 		return query.GrantReply{}, fmt.Errorf("grant %s to %s: %w", request.ID, request.CustomerID, err)
 	}
-	l.outbox.Wake()
+	l.Wake()
 	return reply, nil
 }
 
-// GrantTx is Grant in the transaction of the caller, who wakes the outbox after the commit. It keeps the account locked until then. A
+// GrantTx is Grant in the transaction of the caller, who calls Wake after the commit. It keeps the account locked until then. A
 // grant that is over already is made all the same, for who catches up with what should have been done earlier: nobody can burn it.
 func (l *Ledger) GrantTx(ctx context.Context, tx pgx.Tx, request query.GrantRequest) (query.GrantReply, error) {
 	request.Kind = cmp.Or(request.Kind, query.GrantTopUp)
@@ -59,6 +59,9 @@ func (l *Ledger) GrantTx(ctx context.Context, tx pgx.Tx, request query.GrantRequ
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("look for the grant: %w", err)
+		}
+		if err := w.readIDs(ctx, tx, len(w.postings)+1); err != nil {
+			return fmt.Errorf("take numbers: %w", err)
 		}
 		return grant(w, account, &request)
 	})

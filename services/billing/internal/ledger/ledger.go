@@ -17,6 +17,7 @@ type Ledger struct {
 	pool   *pgxpool.Pool
 	outbox *outbox.Outbox
 	now    clock.Clock
+	wake   chan struct{}
 }
 
 // PoolSettings are the run-time parameters of a Ledger's connections. Its statements reach every row by its key, whatever the
@@ -28,7 +29,7 @@ func PoolSettings() map[string]string {
 
 // New makes a Ledger over a pool that acts as the role of the batch work, with PoolSettings.
 func New(pool *pgxpool.Pool, outbox *outbox.Outbox, now clock.Clock) *Ledger {
-	return &Ledger{pool: pool, outbox: outbox, now: now}
+	return &Ledger{pool: pool, outbox: outbox, now: now, wake: make(chan struct{}, 1)}
 }
 
 // Apply follows the instructions in one transaction and returns, for each of them, how its execution stands afterwards. An
@@ -43,7 +44,8 @@ func (l *Ledger) Apply(ctx context.Context, instructions []Instruction) ([]Charg
 }
 
 // follow is a transaction of two round trips: the accounts are locked and everything is read; then what was decided is written and
-// committed. One more is needed when something comes back to a lot that is empty, one more when something has expired.
+// committed. One more is needed when something comes back to a lot that is empty, one more when something has expired, one more when
+// executions of the customers wait for credits.
 func (l *Ledger) follow(ctx context.Context, w *walk) error {
 	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
@@ -70,15 +72,41 @@ func (l *Ledger) follow(ctx context.Context, w *walk) error {
 	if w.reports() {
 		l.outbox.Wake()
 	}
+	if w.tells {
+		l.wakeTeller()
+	}
 	return nil
+}
+
+// Wake tells those who carry out what was stored that a transaction of the caller was committed.
+func (l *Ledger) Wake() {
+	l.outbox.Wake()
+	l.wakeTeller()
+}
+
+func (l *Ledger) wakeTeller() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Woken gets a value when it may be time to look at Serve and Decided again.
+func (l *Ledger) Woken() <-chan struct{} {
+	return l.wake
 }
 
 // decide reads, with the statements that are in the batch already, and decides.
 func (l *Ledger) decide(ctx context.Context, conn sender, batch *pgx.Batch, w *walk) error {
+	w.now = l.now()
 	w.queueRead(batch)
 	err := conn.SendBatch(ctx, batch).Close()
+	w.now = l.now() // it may have waited for the accounts
 	if err == nil {
 		err = w.checkLocks()
+	}
+	if err == nil {
+		err = w.readQueues(ctx, conn)
 	}
 	if err == nil {
 		err = w.readClosed(ctx, conn)
@@ -92,13 +120,12 @@ func (l *Ledger) decide(ctx context.Context, conn sender, batch *pgx.Batch, w *w
 	for _, account := range w.accounts {
 		account.order()
 	}
-	w.now = l.now()
 	w.decide()
 	return nil
 }
 
 func (l *Ledger) number(ctx context.Context, conn sender, w *walk) error {
-	if err := w.readIDs(ctx, conn); err != nil {
+	if err := w.readIDs(ctx, conn, len(w.postings)); err != nil {
 		return fmt.Errorf("take numbers: %w", err)
 	}
 	w.number()

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
@@ -23,11 +24,19 @@ type instruction struct {
 	execution byte
 	action    ledger.Action
 	amount    credit.Micro
+	waits     bool
 }
 
-func debit(n byte, amount credit.Micro) instruction { return instruction{n, ledger.Debit, amount} }
+func debit(n byte, amount credit.Micro) instruction {
+	return instruction{n, ledger.Debit, amount, false}
+}
 
-func settle(n byte, amount credit.Micro) instruction { return instruction{n, ledger.Settle, amount} }
+// wait is a debit that may wait for an hour, in the order of the numbers.
+func wait(n byte, amount credit.Micro) instruction { return instruction{n, ledger.Debit, amount, true} }
+
+func settle(n byte, amount credit.Micro) instruction {
+	return instruction{n, ledger.Settle, amount, false}
+}
 
 // answer is what an instruction's charge has to be.
 type answer struct {
@@ -161,6 +170,9 @@ func (s step) of(customer string) []ledger.Instruction {
 	for i, one := range s {
 		key := ledger.Key{Customer: customer, Execution: execution(one.execution)}
 		instructions[i] = ledger.Instruction{Key: key, Action: one.action, Amount: one.amount}
+		if one.waits {
+			instructions[i].Wait = ledger.Wait{Until: now().Add(time.Hour), Place: uint64(one.execution)}
+		}
 	}
 	return instructions
 }

@@ -25,11 +25,11 @@ func (l *Ledger) SetOverdraft(ctx context.Context, request query.OverdraftReques
 	if err != nil {
 		return query.BalanceReply{}, fmt.Errorf("set overdraft of %s: %w", request.CustomerID, err)
 	}
-	l.outbox.Wake()
+	l.Wake()
 	return reply, nil
 }
 
-// SetOverdraftTx is SetOverdraft in the transaction of the caller, who wakes the outbox after the commit.
+// SetOverdraftTx is SetOverdraft in the transaction of the caller, who calls Wake after the commit.
 func (l *Ledger) SetOverdraftTx(ctx context.Context, tx pgx.Tx, customer string, limit credit.Micro, actor event.Actor) error {
 	if err := l.makeAccount(ctx, tx, customer); err != nil {
 		return err
@@ -43,6 +43,7 @@ func (l *Ledger) SetOverdraftTx(ctx context.Context, tx pgx.Tx, customer string,
 		account.moved = true
 		// What can be used up again is worth telling again.
 		account.toldExhausted = account.toldExhausted && !account.covers(1)
+		w.serve(account)
 		_, err := tx.Exec(ctx, `UPDATE billing.accounts SET overdraft = $2 WHERE customer_id = $1`, customer, int64(limit))
 		if err != nil {
 			return fmt.Errorf("update overdraft: %w", err)

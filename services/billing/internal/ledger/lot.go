@@ -74,6 +74,9 @@ type account struct {
 	toldLow, toldExhausted bool
 	locked, moved          bool
 	lots                   []*lot
+	// waiting counts the charges that wait. queue holds the first of them, in their order, unless more than a page wait.
+	waiting int
+	queue   []*charge
 	// first is the first lot that may have something left.
 	first int
 }

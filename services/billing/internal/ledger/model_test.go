@@ -19,10 +19,14 @@ type model struct {
 type modelCustomer struct {
 	lots            []*modelLot
 	owed, overdraft int
+	// furthest is how far below 0 the balance was ever allowed to be.
+	furthest int
 	// low is the threshold, nil for none.
 	low                    *int
 	toldLow, toldExhausted bool
 	lowTold, exhaustedTold int
+	// queue is what waits, the one that goes first at the front.
+	queue []*modelCharge
 }
 
 type modelLot struct {
@@ -35,7 +39,11 @@ type modelLot struct {
 // modelCharge has the origin of each micro-credit that it holds, nil for the overdraft, the one that was burnt last at the end.
 type modelCharge struct {
 	ledger.Charge
-	units []*modelLot
+	units  []*modelLot
+	wanted credit.Micro
+	wait   ledger.Wait
+	// waited tells that a transaction left it waiting, untold that another one has decided it.
+	waited, untold bool
 }
 
 func newModel(customers []string) *model {
@@ -132,7 +140,8 @@ func (c *modelCustomer) exhausted() {
 
 func (m *model) grant(request *query.GrantRequest, now time.Time) {
 	c := m.customers[request.CustomerID]
-	c.expireQuietly(now)
+	defer m.commit()
+	c.begin(now)
 	lot := &modelLot{id: request.ID, seq: len(c.lots), priority: *request.Priority, expires: request.ExpiresAt}
 	c.lots = append(c.lots, lot)
 	for range request.Amount {
@@ -140,6 +149,93 @@ func (m *model) grant(request *query.GrantRequest, now time.Time) {
 	}
 	if (c.low == nil || c.balance() >= credit.Micro(*c.low)) && c.balance() > -credit.Micro(c.overdraft) {
 		c.toldLow, c.toldExhausted = false, false
+	}
+	c.serve()
+}
+
+func (m *model) setOverdraft(customer string, limit int, now time.Time) {
+	c := m.customers[customer]
+	defer m.commit()
+	c.begin(now)
+	if c.overdraft == limit {
+		return
+	}
+	c.overdraft, c.furthest = limit, max(c.furthest, limit)
+	c.toldExhausted = c.toldExhausted && !c.covers(1)
+	c.serve()
+}
+
+// sweep expires what is over, and turns away who waited too long, of the customers of whom something is.
+func (m *model) sweep(now time.Time, lots, waits bool) {
+	for _, c := range m.customers {
+		over := func(lot *modelLot) bool { return lot.remaining > 0 && lot.over(now) }
+		late := func(charge *modelCharge) bool { return !charge.wait.Until.After(now) }
+		if lots && slices.ContainsFunc(c.lots, over) || waits && slices.ContainsFunc(c.queue, late) {
+			c.begin(now)
+		}
+	}
+	m.commit()
+}
+
+// begin is what every transaction does first for a customer of whom it does something.
+func (c *modelCustomer) begin(now time.Time) {
+	c.expireQuietly(now)
+	for _, charge := range slices.Clone(c.queue) {
+		if !charge.wait.Until.After(now) {
+			charge.State, charge.BalanceAfter, charge.untold = ledger.StateRefused, c.balance(), charge.waited
+			c.drop(charge)
+		}
+	}
+	c.serve()
+}
+
+// commit is the end of a transaction.
+func (m *model) commit() {
+	for _, charge := range m.charges {
+		charge.waited = charge.State == ledger.StateWaiting
+	}
+}
+
+func (c *modelCustomer) covers(amount credit.Micro) bool {
+	return amount <= c.balance()+credit.Micro(c.overdraft)
+}
+
+func (c *modelCustomer) drop(charge *modelCharge) {
+	c.queue = slices.DeleteFunc(c.queue, func(other *modelCharge) bool { return other == charge })
+}
+
+func (c *modelCustomer) serve() {
+	for len(c.queue) > 0 && c.covers(c.queue[0].wanted) {
+		first := c.queue[0]
+		c.queue = c.queue[1:]
+		first.untold = first.waited
+		c.take(first, first.wanted)
+	}
+}
+
+func (c *modelCustomer) take(charge *modelCharge, amount credit.Micro) {
+	for range amount {
+		lot := c.next()
+		if lot == nil {
+			c.owed++
+		} else {
+			lot.remaining--
+		}
+		charge.units = append(charge.units, lot)
+	}
+	charge.State, charge.Debited, charge.BalanceAfter = ledger.StateDebited, amount, c.balance()
+	if amount > 0 {
+		c.watch()
+	}
+}
+
+func (c *modelCustomer) enter(charge *modelCharge, one *ledger.Instruction) {
+	charge.State, charge.BalanceAfter, charge.wanted, charge.wait = ledger.StateWaiting, c.balance(), one.Amount, one.Wait
+	c.queue = append(c.queue, charge)
+	slices.SortFunc(c.queue, func(a, b *modelCharge) int { return cmp.Compare(a.wait.Place, b.wait.Place) })
+	c.serve()
+	if charge.State == ledger.StateWaiting && !c.covers(charge.wanted) {
+		c.exhausted()
 	}
 }
 
@@ -153,8 +249,9 @@ func (c *modelCustomer) expireQuietly(now time.Time) {
 }
 
 func (m *model) apply(batch []ledger.Instruction, now time.Time) {
+	defer m.commit()
 	for _, one := range batch {
-		m.customers[one.Customer].expireQuietly(now)
+		m.customers[one.Customer].begin(now)
 	}
 	for _, one := range batch {
 		m.follow(one, now)
@@ -172,23 +269,19 @@ func (m *model) follow(one ledger.Instruction, now time.Time) {
 	switch {
 	case !known && one.Action == ledger.Settle:
 		charge.State = ledger.StateSettled
-	case !known && one.Amount > 0 && one.Amount > c.balance()+credit.Micro(c.overdraft):
-		charge.State, charge.BalanceAfter = ledger.StateRefused, c.balance()
-		c.exhausted()
+	case !known && (one.Amount == 0 || c.covers(one.Amount) && (len(c.queue) == 0 || one.Wait.Until.IsZero())):
+		c.take(charge, one.Amount)
+	case !known && one.Wait.Until.After(now):
+		c.enter(charge, &one)
 	case !known:
-		for range one.Amount {
-			lot := c.next()
-			if lot == nil {
-				c.owed++
-			} else {
-				lot.remaining--
-			}
-			charge.units = append(charge.units, lot)
+		charge.State, charge.BalanceAfter = ledger.StateRefused, c.balance()
+		if !c.covers(one.Amount) {
+			c.exhausted()
 		}
-		charge.State, charge.Debited, charge.BalanceAfter = ledger.StateDebited, one.Amount, c.balance()
-		if one.Amount > 0 {
-			c.watch()
-		}
+	case charge.State == ledger.StateWaiting && one.Action == ledger.Settle:
+		charge.State = ledger.StateSettled
+		c.drop(charge)
+		c.serve()
 	case charge.State == ledger.StateDebited && one.Action == ledger.Settle:
 		charge.State, charge.Charged = ledger.StateSettled, min(one.Amount, charge.Debited)
 		for range charge.Debited - charge.Charged {
@@ -196,5 +289,9 @@ func (m *model) follow(one ledger.Instruction, now time.Time) {
 			c.back(charge.units[last], now)
 			charge.units = charge.units[:last]
 		}
+		if charge.waited { // the journal had its end before it could be told
+			charge.untold = false
+		}
+		c.serve()
 	}
 }

@@ -3,6 +3,8 @@ package ledger_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,19 +26,26 @@ import (
 )
 
 // drawWork draws instructions about a few executions of a few customers, so that debits, settles and redeliveries meet in every
-// order, in batches.
-func drawWork(t *rapid.T, customers []string) [][]ledger.Instruction {
+// order, in batches. Some of the debits may wait, for a few hours.
+func drawWork(t *rapid.T, customers []string, now time.Time) [][]ledger.Instruction {
 	executions := make([]uuid.UUID, rapid.IntRange(1, 30).Draw(t, "executions"))
 	for i := range executions {
 		executions[i] = uuid.New()
 	}
+	places := rapid.Permutation(executions).Draw(t, "places")
 	instruction := rapid.Custom(func(t *rapid.T) ledger.Instruction {
 		i := rapid.IntRange(0, len(executions)-1).Draw(t, "execution")
-		return ledger.Instruction{
+		one := ledger.Instruction{
 			Key:    ledger.Key{Customer: customers[i%len(customers)], Execution: executions[i]},
 			Action: rapid.SampledFrom([]ledger.Action{ledger.Debit, ledger.Debit, ledger.Settle}).Draw(t, "action"),
 			Amount: credit.Micro(rapid.IntRange(0, 40).Draw(t, "amount")),
 		}
+		if hours := rapid.IntRange(-4, 8).Draw(t, "wait"); one.Action == ledger.Debit && hours >= 0 {
+			one.Wait = ledger.Wait{
+				Until: now.Add(time.Duration(hours) * time.Hour), Place: uint64(slices.Index(places, one.Execution) + 1), //nolint:gosec // a few
+			}
+		}
+		return one
 	})
 	return rapid.SliceOfN(rapid.SliceOfN(instruction, 1, 12), 1, 8).Draw(t, "batches")
 }
@@ -74,12 +83,18 @@ func TestOneWorkerDoesAsTheModel(t *testing.T) {
 		for _, customer := range customers {
 			bank.drawLimits(t, rt, customer, model.customers[customer])
 		}
-		for i, batch := range drawWork(rt, customers) {
+		for i, batch := range drawWork(rt, customers, bank.clock()) {
 			if rapid.Bool().Draw(rt, "granted") {
 				request := drawGrant(rt, strconv.Itoa(i), bank.clock())
 				request.CustomerID = rapid.SampledFrom(customers).Draw(rt, "customer")
 				bank.give(t, request)
 				model.grant(&request, bank.clock())
+			}
+			if limit := rapid.SampledFrom([]int{-1, -1, 0, 20}).Draw(rt, "new overdraft"); limit >= 0 {
+				customer := rapid.SampledFrom(customers).Draw(rt, "whose")
+				_, err := bank.SetOverdraft(t.Context(), query.OverdraftRequest{CustomerID: customer, Limit: credit.Micro(limit)})
+				require.NoError(rt, err)
+				model.setOverdraft(customer, limit, bank.clock())
 			}
 			bank.pass(time.Duration(rapid.IntRange(0, 2).Draw(rt, "passed")) * time.Hour)
 			charges, err := bank.Apply(t.Context(), batch)
@@ -92,11 +107,16 @@ func TestOneWorkerDoesAsTheModel(t *testing.T) {
 			}
 			if rapid.Bool().Draw(rt, "swept") {
 				require.NoError(rt, bank.ExpireDue(t.Context()))
-				for _, customer := range customers {
-					model.customers[customer].expireQuietly(bank.clock())
-				}
+				model.sweep(bank.clock(), true, false)
+			}
+			if rapid.Bool().Draw(rt, "served") {
+				next, err := bank.Serve(t.Context())
+				require.NoError(rt, err)
+				model.sweep(bank.clock(), false, true)
+				assert.True(rt, next.IsZero() || next.After(bank.clock()), "nothing is left that has waited too long")
 			}
 		}
+		bank.hasDecided(t, rt, model)
 		for _, customer := range customers {
 			bank.isAs(t, rt, customer, model.customers[customer])
 		}
@@ -108,6 +128,7 @@ func TestOneWorkerDoesAsTheModel(t *testing.T) {
 func (b *bank) drawLimits(t *testing.T, rt *rapid.T, customer string, c *modelCustomer) {
 	t.Helper()
 	c.overdraft = rapid.SampledFrom([]int{0, 0, 20}).Draw(rt, "overdraft")
+	c.furthest = c.overdraft
 	_, err := b.SetOverdraft(t.Context(), query.OverdraftRequest{CustomerID: customer, Limit: credit.Micro(c.overdraft)})
 	require.NoError(rt, err)
 	if threshold := rapid.IntRange(-1, 30).Draw(rt, "threshold"); threshold >= 0 {
@@ -131,9 +152,47 @@ func (b *bank) isAs(t *testing.T, rt *rapid.T, customer string, c *modelCustomer
 	}
 	assert.Equal(rt, wanted, append([]lot{}, b.lots(t, customer)...))
 	assert.Equal(rt, c.balance(), b.balance(t, customer))
-	assert.GreaterOrEqual(rt, b.balance(t, customer), -credit.Micro(c.overdraft))
+	assert.GreaterOrEqual(rt, b.balance(t, customer), -credit.Micro(c.furthest))
 	assert.Equal(rt, c.lowTold, b.told(t, subject.Billing(customer, string(event.AlertLowBalance))), "low_balance")
 	assert.Equal(rt, c.exhaustedTold, b.told(t, subject.Billing(customer, string(event.AlertExhausted))), "exhausted")
+}
+
+// hasDecided compares what the journal has to be told with the model, and forgets it.
+func (b *bank) hasDecided(t *testing.T, rt *rapid.T, model *model) {
+	t.Helper()
+	wanted, found := map[ledger.Key]ledger.Charge{}, map[ledger.Key]ledger.Charge{}
+	for key, charge := range model.charges {
+		if charge.untold {
+			wanted[key] = charge.Charge
+		}
+	}
+	for _, decision := range b.decisions(t) {
+		known := model.charges[decision.Key]
+		if known == nil {
+			continue // of an earlier round
+		}
+		assert.Equal(rt, known.wanted, decision.Instruction.Amount)
+		charge := decision.Charge
+		charge.DebitID, charge.RefundID = 0, 0
+		found[decision.Key] = charge
+	}
+	assert.Equal(rt, wanted, found)
+	require.NoError(rt, b.Told(t.Context(), slices.Collect(maps.Keys(found))))
+}
+
+// decisions are all that nobody was told of, read in small pages.
+func (b *bank) decisions(t *testing.T) (found []ledger.Decision) {
+	t.Helper()
+	var after *ledger.Decision
+	for {
+		page, err := b.Decided(t.Context(), after, 3)
+		require.NoError(t, err)
+		found = append(found, page...)
+		if len(page) < 3 {
+			return found
+		}
+		after = &page[2]
+	}
 }
 
 // TestWorkersAgree lets several workers apply the same batches in different orders, as happens when messages are delivered again
@@ -143,7 +202,7 @@ func TestWorkersAgree(t *testing.T) {
 	bank := open(t, migrated(t, testkit.Postgres(t)))
 	rapid.Check(t, func(rt *rapid.T) {
 		customers := drawCustomers(rt)
-		batches := drawWork(rt, customers)
+		batches := drawWork(rt, customers, bank.clock())
 		limit := credit.Micro(rapid.SampledFrom([]int{0, 20}).Draw(rt, "overdraft"))
 		granted := map[string]credit.Micro{}
 		requests := make([]query.GrantRequest, rapid.IntRange(0, 6).Draw(rt, "grants"))
@@ -173,7 +232,26 @@ func TestWorkersAgree(t *testing.T) {
 				assert.NoError(t, bank.ExpireDue(t.Context()))
 			})
 		}
+		for range 2 {
+			group.Go(func() {
+				_, err := bank.Serve(t.Context())
+				assert.NoError(t, err)
+			})
+		}
 		group.Wait()
+		for range 2 { // what has waited may have been decided for the sake of another one
+			for _, batch := range batches {
+				history.add(t, batch, bank.apply(t, batch))
+			}
+		}
+		for _, decision := range bank.decisions(t) {
+			if !slices.Contains(customers, decision.Customer) {
+				continue
+			}
+			assert.Equal(rt, history.decisions[decision.Key].Debited, decision.Debited)
+			assert.NotEqual(rt, ledger.StateWaiting, decision.State)
+			require.NoError(rt, bank.Told(t.Context(), []ledger.Key{decision.Key}))
+		}
 		for _, customer := range customers {
 			var expired credit.Micro
 			for _, one := range bank.lots(t, customer) {
@@ -219,6 +297,9 @@ func (h *history) add(t *testing.T, batch []ledger.Instruction, charges []ledger
 	for i, charge := range charges {
 		assert.Equal(t, batch[i].Key, charge.Key)
 		assert.NotEmpty(t, charge.State)
+		if charge.State == ledger.StateWaiting {
+			continue // it says nothing yet
+		}
 		earlier, known := h.decisions[charge.Key]
 		if known {
 			assert.Equal(t, earlier.Debited, charge.Debited)

@@ -19,7 +19,7 @@ type sender interface {
 const (
 	begin = `BEGIN ISOLATION LEVEL READ COMMITTED`
 
-	lockAccounts = `SELECT customer_id, balance, overdraft, low_balance, told_low, told_exhausted FROM billing.accounts
+	lockAccounts = `SELECT customer_id, balance, overdraft, low_balance, told_low, told_exhausted, waiting FROM billing.accounts
 		WHERE customer_id = ANY($1) ORDER BY customer_id FOR UPDATE`
 
 	selectLots = `SELECT customer_id, transaction_id, grant_id, priority, expires_at, remaining, repaid, expired FROM billing.grants`
@@ -42,6 +42,9 @@ func (w *walk) queueRead(batch *pgx.Batch) {
 	customers := make([]string, 0, len(w.accounts))
 	for customer := range w.accounts {
 		customers = append(customers, customer)
+	}
+	if waiting := w.mayWait(); len(waiting) > 0 {
+		batch.Queue(makeAccounts, waiting, w.now)
 	}
 	batch.Queue(lockAccounts, customers).Query(w.scanAccounts)
 	batch.Queue(openLots, customers).Query(w.scanLots)
@@ -69,10 +72,12 @@ func (w *walk) scanAccounts(rows pgx.Rows) error {
 		var balance, overdraft int64
 		var low *int64
 		var toldLow, toldExhausted bool
-		if err := rows.Scan(&customer, &balance, &overdraft, &low, &toldLow, &toldExhausted); err != nil {
+		var waiting int
+		if err := rows.Scan(&customer, &balance, &overdraft, &low, &toldLow, &toldExhausted, &waiting); err != nil {
 			return err
 		}
 		known := w.accounts[customer]
+		known.waiting = waiting
 		known.balance, known.overdraft, known.locked = credit.Micro(balance), credit.Micro(overdraft), true
 		known.toldLow, known.toldExhausted = toldLow, toldExhausted
 		if low != nil {
@@ -121,7 +126,7 @@ func (w *walk) scanCharges(rows pgx.Rows) error {
 		if known == nil {
 			continue
 		}
-		known.Charge, known.stored = stored, true
+		known.Charge, known.stored, known.waited = stored, true, stored.State == StateWaiting
 		begin := len(w.parts)
 		for pair := range slices.Chunk(allocation, 2) {
 			w.parts = append(w.parts, part{pair[0], credit.Micro(pair[1])})
@@ -156,9 +161,9 @@ func (w *walk) readClosed(ctx context.Context, conn sender) error {
 	return conn.SendBatch(ctx, batch).Close()
 }
 
-// readIDs takes more numbers when there are more postings than instructions, because something expired.
-func (w *walk) readIDs(ctx context.Context, conn sender) error {
-	missing := len(w.postings) - len(w.ids)
+// readIDs takes more numbers when there are fewer than total, because something expired or had waited.
+func (w *walk) readIDs(ctx context.Context, conn sender, total int) error {
+	missing := total - len(w.ids)
 	if missing <= 0 {
 		return nil
 	}

@@ -66,7 +66,7 @@ const (
 		FROM billing.charges
 		LEFT JOIN billing.credit_transactions AS debit ON debit.customer_id = charges.customer_id AND debit.id = debit_id
 			AND debit.execution_id = charges.execution_id AND kind = 'debit'
-		WHERE debited <> COALESCE(-amount, 0) OR (state = 'refused' AND debited <> 0)
+		WHERE debited <> COALESCE(-amount, 0) OR (state IN ('refused', 'waiting') AND debited <> 0)
 		ORDER BY charges.customer_id, debit_id`
 
 	driftOfRefunds = `SELECT charges.customer_id, charges.execution_id, refund_id,
@@ -148,10 +148,28 @@ const (
 		ORDER BY customer_id`
 )
 
+const (
+	// A charge waits as long as its wait is not decided.
+	driftOfWaits = `SELECT customer_id, execution_id, NULL::bigint, format('%s charge, and its wait is %s', COALESCE(state, 'no'),
+			CASE WHEN place IS NULL THEN 'missing' WHEN decided_at IS NULL THEN 'not decided' ELSE 'decided' END)
+		FROM (SELECT customer_id, execution_id, state FROM billing.charges WHERE state = 'waiting') AS open
+		FULL JOIN billing.waits USING (customer_id, execution_id)
+		WHERE CASE WHEN state IS NULL THEN decided_at IS NULL ELSE place IS NULL OR decided_at IS NOT NULL END
+		ORDER BY customer_id, execution_id`
+
+	driftOfQueues = `SELECT customer_id, NULL::uuid, NULL::bigint,
+			format('%s charges are said to wait, %s do', COALESCE(waiting, 0), COALESCE(found, 0))
+		FROM billing.accounts FULL JOIN (SELECT customer_id, count(*) AS found FROM billing.charges WHERE state = 'waiting'
+			GROUP BY customer_id) AS charges USING (customer_id)
+		WHERE COALESCE(waiting, 0) <> COALESCE(found, 0)
+		ORDER BY customer_id`
+)
+
 func rules() []string {
 	return []string{
 		driftOfBalances, driftOfChain, driftOfDebits, driftOfRefunds, driftOfPostings, driftOfGrants, driftOfExpiries, driftOfLots,
 		driftOfAllocations, driftOfHolds, driftOfOverdrafts, driftOfUnallocated,
+		driftOfWaits, driftOfQueues,
 	}
 }
 

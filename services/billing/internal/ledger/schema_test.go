@@ -59,6 +59,7 @@ func TestNobodyChangesTheLedger(t *testing.T) {
 		requireRefused(t, err)
 		assert.ErrorContains(t, err, "permission denied")
 	}
+	bank.apply(t, step{debit(1, 4)}.of("a"))
 	_, err := bank.work.Exec(t.Context(), `UPDATE billing.charges SET debited = 0`)
 	requireRefused(t, err)
 	assert.EqualValues(t, 10, bank.amounts(t, "a")[0])
@@ -70,8 +71,7 @@ func TestReaderSeesOneCustomer(t *testing.T) {
 	bank := open(t, url)
 	for _, customer := range []string{"a", "b"} {
 		bank.grant(t, customer, "1", 10)
-		_, err := bank.Apply(t.Context(), step{debit(1, 4)}.of(customer))
-		require.NoError(t, err)
+		bank.apply(t, step{debit(1, 4), wait(2, 40)}.of(customer))
 	}
 	reader := pool(t, url, migrations.Reader, nil)
 	tests := map[string]struct {
@@ -86,7 +86,7 @@ func TestReaderSeesOneCustomer(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, table := range []string{"accounts", "charges", "credit_transactions", "grants"} {
+			for _, table := range []string{"accounts", "charges", "credit_transactions", "grants", "waits"} {
 				err := pgx.BeginFunc(t.Context(), reader, func(tx pgx.Tx) error {
 					if test.customer != "" {
 						_, err := tx.Exec(t.Context(), `SELECT set_config('app.customer', $1, true)`, test.customer)
@@ -124,7 +124,7 @@ func TestReconcileFindsEveryDrift(t *testing.T) {
 		"charge": {
 			`UPDATE billing.charges SET charged = 16 WHERE state = 'settled'`, "settled charge, debited 30, charged 16, refunded in the ledger: 15",
 		},
-		"debit":           {`UPDATE billing.charges SET debited = 31`, "settled charge of 31, debited in the ledger: 30"},
+		"debit":           {`UPDATE billing.charges SET debited = 31 WHERE state = 'settled'`, "settled charge of 31, debited in the ledger: 30"},
 		"grant lost":      {`DELETE FROM billing.grants`, "grant opening"},
 		"grant amount":    {`UPDATE billing.grants SET amount = 101`, "grant opening: remembered and in the ledger do not agree"},
 		"remaining":       {`UPDATE billing.grants SET remaining = 86`, "the balance is 85, of the grants remains 86"},
@@ -133,10 +133,14 @@ func TestReconcileFindsEveryDrift(t *testing.T) {
 			`UPDATE billing.grants SET expired = 1, remaining = 84`, "grant opening: expired 1, in the ledger 0",
 		},
 		"repaid":          {`UPDATE billing.grants SET repaid = 1, remaining = 84`, "grants have repaid 1, charges hold 0 of the overdraft"},
-		"allocation":      {`UPDATE billing.charges SET allocation[2] = 29`, "debited 30, allocated 29"},
-		"allocation lost": {`UPDATE billing.charges SET allocation = NULL`, "charges without an allocation took 15, of the grants 0"},
-		"another lot":     {`UPDATE billing.charges SET allocation[1] = 99`, "grant missing of 0: remaining , repaid , expired , unallocated , held by charges 15"},
-		"no lot":          {`UPDATE billing.charges SET allocation[1] = 0`, "charges hold 15 of the overdraft"},
+		"allocation":      {`UPDATE billing.charges SET allocation[2] = 29 WHERE state = 'settled'`, "debited 30, allocated 29"},
+		"allocation lost": {`UPDATE billing.charges SET allocation = NULL WHERE state = 'settled'`, "charges without an allocation took 15, of the grants 0"},
+		"another lot":     {`UPDATE billing.charges SET allocation[1] = 99 WHERE state = 'settled'`, "grant missing of 0: remaining , repaid , expired , unallocated , held by charges 15"},
+		"no lot":          {`UPDATE billing.charges SET allocation[1] = 0 WHERE state = 'settled'`, "charges hold 15 of the overdraft"},
+		"wait lost":       {`DELETE FROM billing.waits`, "waiting charge, and its wait is missing"},
+		"wait decided":    {`UPDATE billing.waits SET decided_at = now()`, "waiting charge, and its wait is decided"},
+		"wait forgotten":  {`UPDATE billing.charges SET state = 'refused' WHERE state = 'waiting'`, "no charge, and its wait is not decided"},
+		"waiting":         {`UPDATE billing.accounts SET waiting = 2`, "2 charges are said to wait, 1 do"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -146,12 +150,13 @@ func TestReconcileFindsEveryDrift(t *testing.T) {
 			bank.grant(t, "a", "opening", 100)
 			_, err := bank.Apply(t.Context(), step{debit(1, 30)}.of("a"))
 			require.NoError(t, err)
-			_, err = bank.Apply(t.Context(), step{settle(1, 15)}.of("a"))
+			_, err = bank.Apply(t.Context(), step{settle(1, 15), wait(2, 900)}.of("a"))
 			require.NoError(t, err)
 			bank.reconciled(t)
 
 			owner := superuser(t, url)
-			_, err = owner.Exec(t.Context(), `ALTER TABLE billing.credit_transactions DISABLE TRIGGER ALL; `+test.damage)
+			_, err = owner.Exec(t.Context(), `ALTER TABLE billing.credit_transactions DISABLE TRIGGER ALL;
+				ALTER TABLE billing.charges DISABLE TRIGGER ALL; `+test.damage)
 			require.NoError(t, err)
 			report, err := ledger.Reconcile(t.Context(), bank.query)
 			require.NoError(t, err)

@@ -29,6 +29,10 @@ type walk struct {
 	alerts []alert
 	// closes has what is settled reported: see Close.
 	closes bool
+	// queued are the charges that wait, as far as they were read, beside those of the instructions.
+	queued []*charge
+	// tells says that something waits anew or does not wait any more.
+	tells bool
 }
 
 // charge is a Charge with what has to be stored of it.
@@ -39,6 +43,10 @@ type charge struct {
 	parts   []part
 	stored  bool
 	changed bool
+	// waited tells that it is stored as one that waits; wanted and wait say for what and how long, where that is known.
+	waited bool
+	wanted credit.Micro
+	wait   Wait
 }
 
 // posting is a row of the ledger: a debit or a refund of a charge, or what happens to a lot alone.
@@ -111,10 +119,11 @@ func (w *walk) checkLots() error {
 // decide follows all instructions, once the stored balances, lots and charges are filled in.
 func (w *walk) decide() {
 	w.expire()
+	w.turnAway()
 	for i, charge := range w.charges {
 		switch w.instructions[i].Action {
 		case Debit:
-			w.debit(charge, w.instructions[i].Amount)
+			w.debit(charge, &w.instructions[i])
 		case Settle:
 			w.settle(charge, w.instructions[i].Amount)
 		}
@@ -146,18 +155,34 @@ func (w *walk) lapse(account *account, lot *lot) {
 }
 
 // debit decides once: an execution that is known keeps the answer that it got, and one that has ended needs none.
-func (w *walk) debit(charge *charge, quoted credit.Micro) {
+func (w *walk) debit(charge *charge, wanted *Instruction) {
 	if charge.State != "" {
 		return
 	}
-	charge.changed = true
 	account := charge.account
-	if quoted > 0 && !account.covers(quoted) {
-		charge.State, charge.BalanceAfter = StateRefused, account.balance
-		w.tellExhausted(account)
-		return
+	covered := account.covers(wanted.Amount)
+	queues := account.waiting > 0 && !wanted.Wait.Until.IsZero()
+	switch {
+	case wanted.Amount == 0 || covered && !queues:
+		w.take(charge, wanted.Amount)
+	case wanted.Wait.Until.After(w.now):
+		w.enter(charge, wanted)
+	default:
+		w.refuse(charge)
+		if !covered {
+			w.tellExhausted(account)
+		}
 	}
-	charge.State, charge.Debited = StateDebited, quoted
+}
+
+func (w *walk) refuse(charge *charge) {
+	charge.State, charge.BalanceAfter, charge.changed = StateRefused, charge.account.balance, true
+}
+
+// take debits what is covered.
+func (w *walk) take(charge *charge, quoted credit.Micro) {
+	account := charge.account
+	charge.State, charge.Debited, charge.changed = StateDebited, quoted, true
 	if quoted > 0 {
 		begin := len(w.parts)
 		w.parts = account.burn(w.parts, quoted)
@@ -173,11 +198,15 @@ func (w *walk) settle(charge *charge, charged credit.Micro) {
 	if charge.State == StateRefused || charge.State == StateSettled {
 		return
 	}
+	if charge.State == StateWaiting {
+		w.leave(charge)
+	}
 	charge.changed = true
 	charge.State, charge.Charged = StateSettled, min(charged, charge.Debited)
 	if refund := charge.Debited - charge.Charged; refund > 0 {
 		w.refund(charge, refund)
 	}
+	w.serve(charge.account)
 }
 
 // refund gives back to the lots what a debit took of them last. What comes back to a lot that is over expires at once. What comes back
@@ -215,10 +244,13 @@ func (w *walk) giveBack(account *account, back part, owed credit.Micro) credit.M
 	return owed
 }
 
-// grant puts a new lot into the account. It pays back what is owed first. One that is over expires at once.
+// grant puts a new lot into the account. It pays back what is owed first. One that is over expires at once. The number of the posting has
+// to be there: it is that of the lot.
 func (w *walk) grant(account *account, lot *lot) {
 	amount, owed := lot.terms.Amount, account.owed()
+	lot.id = w.ids[len(w.postings)]
 	account.lots = append(account.lots, lot)
+	account.order()
 	w.post(posting{account: account, lot: lot, amount: amount})
 	if lot.over(w.now) {
 		lot.remaining = amount
@@ -227,6 +259,7 @@ func (w *walk) grant(account *account, lot *lot) {
 	}
 	account.credit(lot, amount, owed)
 	account.rearm()
+	w.serve(account)
 }
 
 // post moves the balance.
@@ -251,8 +284,6 @@ func (w *walk) number() {
 			p.charge.DebitID = p.id
 		case p.charge != nil:
 			p.charge.RefundID = p.id
-		case p.amount > 0:
-			p.lot.id = p.id
 		}
 	}
 }

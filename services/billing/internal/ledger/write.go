@@ -45,8 +45,9 @@ const (
 		WHERE grants.customer_id = new.customer_id AND grants.transaction_id = new.transaction_id`
 
 	updateAccounts = `UPDATE billing.accounts
-		SET balance = new.balance, told_low = new.told_low, told_exhausted = new.told_exhausted
-		FROM unnest($1::text[], $2::bigint[], $3::boolean[], $4::boolean[]) AS new (customer_id, balance, told_low, told_exhausted)
+		SET balance = new.balance, told_low = new.told_low, told_exhausted = new.told_exhausted, waiting = new.waiting
+		FROM unnest($1::text[], $2::bigint[], $3::boolean[], $4::boolean[], $5::integer[])
+			AS new (customer_id, balance, told_low, told_exhausted, waiting)
 		WHERE accounts.customer_id = new.customer_id`
 
 	commit = `COMMIT`
@@ -55,6 +56,7 @@ const (
 // queueWrite stores what was decided. When a statement fails, Postgres skips the rest of the batch, a COMMIT included.
 func (l *Ledger) queueWrite(batch *pgx.Batch, w *walk) error {
 	w.queueCharges(batch)
+	w.queueWaits(batch)
 	w.queuePostings(batch)
 	w.queueGrantPostings(batch)
 	w.queueLots(batch)
@@ -67,7 +69,7 @@ func (w *walk) queueCharges(batch *pgx.Batch) {
 	var inserted, settled chargeColumns
 	for _, charge := range w.distinct {
 		switch {
-		case !charge.changed:
+		case !charge.changed, charge.waited:
 		case charge.stored:
 			settled.add(charge)
 		default:
@@ -186,14 +188,16 @@ func (w *walk) queueAccounts(batch *pgx.Batch) {
 	var customers []string
 	var balances []int64
 	var toldLow, toldExhausted []bool
+	var waiting []int32
 	for customer, account := range w.accounts {
 		if account.moved {
 			customers, balances = append(customers, customer), append(balances, int64(account.balance))
 			toldLow, toldExhausted = append(toldLow, account.toldLow), append(toldExhausted, account.toldExhausted)
+			waiting = append(waiting, int32(account.waiting)) //nolint:gosec // nobody has that many executions
 		}
 	}
 	if len(customers) > 0 {
-		batch.Queue(updateAccounts, customers, balances, toldLow, toldExhausted)
+		batch.Queue(updateAccounts, customers, balances, toldLow, toldExhausted, waiting)
 	}
 }
 

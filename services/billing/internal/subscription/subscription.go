@@ -148,7 +148,7 @@ func (r *Register) change(
 	if err != nil {
 		return state{}, err
 	}
-	r.Outbox.Wake()
+	r.Ledger.Wake()
 	return after, nil
 }
 
