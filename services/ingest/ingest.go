@@ -134,7 +134,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	})
 	schedules := schedule.NewStore(schedule.StoreDeps{Pool: reader, Bus: messages, Outbox: events, Checker: acceptor, Clock: now})
 	starter := schedule.NewStarter(schedule.StarterDeps{
-		Bus: messages, Acceptor: acceptor, Journal: executions, AckWait: s.deps.AckWait, Clock: now, Log: log,
+		Bus: messages, Acceptor: acceptor, Journal: executions, AckWait: s.deps.AckWait, Clock: now,
 	})
 	watcher := watch.New(watch.Deps{
 		Pool: writer, Bus: messages, Journal: executions, Recipes: found, Interval: watch.Interval, Clock: now, Log: log,

@@ -18,6 +18,9 @@ import (
 	"github.com/galley-engine/galley/schemas/subject"
 )
 
+// lookInterval is how often the stream of limits is looked at.
+const lookInterval = time.Minute
+
 // limits are what a subscription allows, as it was told last. They are those of the zero value until they are told for the first time.
 type limits struct {
 	maxConcurrency *int
@@ -74,7 +77,7 @@ func NewTeller(deps TellerDeps) *Teller {
 // Run compares the stream with the subscriptions at the start, and whenever it has become another or a shorter one, until ctx ends.
 func (t *Teller) Run(ctx context.Context) error {
 	report := func(err error) { t.Log.Warn().Err(err).Msg("limits of plans not compared, trying again") }
-	for lifecycle.Retry(ctx, report, t.look) == nil && lifecycle.Sleep(ctx, sweepInterval) {
+	for lifecycle.Retry(ctx, report, t.look) == nil && lifecycle.Sleep(ctx, lookInterval) {
 	}
 	return nil
 }

@@ -10,21 +10,12 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/pkg/bus"
-	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/subject"
 )
 
 const (
-	batch         = 64
-	maxAckPending = 1024
-	retryDelay    = time.Second
-
-	// clockSkew is how much earlier than this process's the server's clock may call a period over.
-	clockSkew = 5 * time.Second
-
-	sweepInterval = time.Minute
 	// sweepAhead is how far ahead the sweep looks: what ends before the next sweep has its call, whatever became of an earlier one.
-	sweepAhead = 2 * sweepInterval
+	sweepAhead = 2 * bus.SweepInterval
 	sweepPage  = 500
 )
 
@@ -48,59 +39,25 @@ func NewRenewer(deps RenewerDeps) *Renewer {
 
 // Run ends periods until ctx ends.
 func (r *Renewer) Run(ctx context.Context) error {
-	return lifecycle.Run(ctx, r.consume, r.sweep)
+	return bus.Calls{
+		Durable: "periods", Filter: subject.AllDuePeriods, AckWait: r.AckWait, Look: r.look, Sweep: r.Sweep,
+	}.Answer(ctx, r.Bus)
 }
 
-func (r *Renewer) consume(ctx context.Context) error {
-	return r.Bus.Consume(ctx, bus.Consumer{
-		Stream: subject.StreamDelays, Durable: "periods", Filters: []string{subject.AllDuePeriods}, AckWait: r.AckWait,
-		MaxAckPending: maxAckPending, Batch: batch,
-	}, func(ctx context.Context, messages []jetstream.Msg) {
-		for _, message := range messages {
-			r.handle(ctx, message)
-		}
-	})
-}
-
-func (r *Renewer) handle(ctx context.Context, message jetstream.Msg) {
-	customer, err := subject.ParsePeriodDue(message.Subject())
+// look ends what is over and has the next end called.
+func (r *Renewer) look(ctx context.Context, call jetstream.Msg) (wait time.Duration, err error) {
+	customer, err := subject.ParsePeriodDue(call.Subject())
 	if err != nil {
-		r.Bus.DeadLetter(ctx, message, err)
-		return
+		return 0, fmt.Errorf("%w: %w", bus.ErrUnreadable, err)
 	}
-	wait, err := r.look(ctx, customer)
-	switch {
-	case err != nil:
-		r.Log.Warn().Err(err).Str("customer", customer).Msg("period not ended, trying again")
-		_ = message.NakWithDelay(retryDelay)
-	case wait > 0:
-		_ = message.NakWithDelay(wait)
-	default:
-		if err := message.Ack(); err != nil {
-			r.Log.Warn().Err(err).Msg("call not acknowledged, it will be delivered again")
-		}
-	}
-}
-
-// look ends what is over and has the next end called. It returns how long the call has to wait where this process thinks that the server's
-// clock is fast.
-func (r *Renewer) look(ctx context.Context, customer string) (wait time.Duration, err error) {
 	end, err := r.Register.Advance(ctx, customer)
 	if err != nil || end.IsZero() {
 		return 0, err
 	}
-	if early := end.Sub(r.Register.Clock()); early > 0 && early < clockSkew {
+	if early := bus.Early(end, r.Register.Clock()); early > 0 {
 		return early, nil
 	}
 	return 0, r.Register.arm(ctx, customer, end)
-}
-
-// sweep makes up for calls that were lost: at the start, and every minute.
-func (r *Renewer) sweep(ctx context.Context) error {
-	report := func(err error) { r.Log.Warn().Err(err).Msg("subscriptions not swept, trying again") }
-	for lifecycle.Retry(ctx, report, r.Sweep) == nil && lifecycle.Sleep(ctx, sweepInterval) {
-	}
-	return nil
 }
 
 // Sweep ends every period that is over, and has those called that soon are. Without NATS, periods end all the same.

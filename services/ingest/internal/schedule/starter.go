@@ -9,12 +9,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/journal"
-	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -22,17 +20,8 @@ import (
 )
 
 const (
-	batch         = 64
-	maxAckPending = 1024
-	retryDelay    = time.Second
 	// movedDelay is the pause after somebody else changed a schedule.
 	movedDelay = 50 * time.Millisecond
-
-	// clockSkew is how much earlier than this process's the server's clock may call a time due. Only more than that looks like a message that
-	// somebody else sent.
-	clockSkew = 5 * time.Second
-
-	sweepInterval = time.Minute
 	// overdue is how long after its time the sweep helps a start along.
 	overdue = 5 * time.Second
 )
@@ -53,7 +42,6 @@ type StarterDeps struct {
 	// AckWait is after how long a message that is due is given to another process.
 	AckWait time.Duration
 	Clock   clock.Clock
-	Log     zerolog.Logger
 }
 
 // NewStarter makes a Starter.
@@ -63,40 +51,21 @@ func NewStarter(deps StarterDeps) *Starter {
 
 // Run starts what is due until ctx ends.
 func (s *Starter) Run(ctx context.Context) error {
-	return lifecycle.Run(ctx, s.consume, s.sweep)
+	return bus.Calls{
+		Durable: "schedules", Filter: subject.AllDueSchedules, AckWait: s.AckWait, Look: s.look, Sweep: s.Sweep,
+	}.Answer(ctx, s.Bus)
 }
 
-func (s *Starter) consume(ctx context.Context) error {
-	return s.Bus.Consume(ctx, bus.Consumer{
-		Stream: subject.StreamDelays, Durable: "schedules", Filters: []string{subject.AllDueSchedules}, AckWait: s.AckWait,
-		MaxAckPending: maxAckPending, Batch: batch,
-	}, func(ctx context.Context, messages []jetstream.Msg) {
-		for _, message := range messages {
-			s.handle(ctx, message)
-		}
-	})
-}
-
-func (s *Starter) handle(ctx context.Context, message jetstream.Msg) {
+func (s *Starter) look(ctx context.Context, message jetstream.Msg) (wait time.Duration, err error) {
 	customer, id, err := subject.ParseScheduleDue(message.Subject())
 	if err != nil {
-		s.Bus.DeadLetter(ctx, message, err)
-		return
+		return 0, fmt.Errorf("%w: %w", bus.ErrUnreadable, err)
 	}
-	wait, err := s.start(ctx, message, customer, id)
-	switch {
-	case errors.Is(err, errMoved):
-		_ = message.NakWithDelay(movedDelay)
-	case err != nil:
-		s.Log.Warn().Err(err).Str("customer", customer).Str("schedule", id).Msg("schedule not started, trying again")
-		_ = message.NakWithDelay(retryDelay)
-	case wait > 0:
-		_ = message.NakWithDelay(wait)
-	default:
-		if err := message.Ack(); err != nil {
-			s.Log.Warn().Err(err).Msg("due schedule not acknowledged, it will be delivered again")
-		}
+	wait, err = s.start(ctx, message, customer, id)
+	if errors.Is(err, errMoved) {
+		return movedDelay, nil
 	}
+	return wait, err
 }
 
 // start does everything that is due of a schedule and sets its delay. It returns how long the message has to wait where this process
@@ -115,8 +84,8 @@ func (s *Starter) start(ctx context.Context, message jetstream.Msg, customer, id
 		if current.NextAt == nil {
 			return 0, nil
 		}
-		if early := current.NextAt.Sub(now); early > 0 {
-			if early < clockSkew {
+		if current.NextAt.After(now) {
+			if early := bus.Early(*current.NextAt, now); early > 0 {
 				return early, nil
 			}
 			return 0, arm(ctx, s.Bus, &current)
@@ -216,15 +185,7 @@ func (s *Starter) reject(ctx context.Context, message jetstream.Msg, current *st
 	return nil
 }
 
-// sweep makes up for what was lost between the bucket and the delays: at the start, and every minute.
-func (s *Starter) sweep(ctx context.Context) error {
-	report := func(err error) { s.Log.Warn().Err(err).Msg("schedules not swept, trying again") }
-	for lifecycle.Retry(ctx, report, s.Sweep) == nil && lifecycle.Sleep(ctx, sweepInterval) {
-	}
-	return nil
-}
-
-// Sweep looks at every schedule once: what is overdue is made due, what has no delay gets one.
+// Sweep makes up for what was lost between the bucket and the delays. It looks at every schedule once: what is overdue is made due, what has no delay gets one.
 func (s *Starter) Sweep(ctx context.Context) error {
 	schedules, err := openBucket(ctx, s.Bus.JS)
 	if err != nil {

@@ -101,7 +101,7 @@ func (w *world) starter(t *testing.T, now clock.Clock) *Starter {
 	messages := w.connect(t)
 	return NewStarter(StarterDeps{
 		Bus: messages, Acceptor: w.acceptor(messages, now), Journal: journal.New(messages.Conn, messages.JS), AckWait: 5 * time.Second,
-		Clock: now, Log: zerolog.New(zerolog.NewTestWriter(t)),
+		Clock: now,
 	})
 }
 
