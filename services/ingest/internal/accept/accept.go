@@ -99,6 +99,9 @@ func (a *Acceptor) Execute(ctx context.Context, command Command) (Outcome, error
 	if accepted.Err != nil {
 		return Outcome{}, known(accepted.Err)
 	}
+	if command.Accepted != nil && !accepted.Joined {
+		command.Accepted(accepted.Execution)
+	}
 	if accepted.Ended != nil {
 		return *accepted.Ended, nil
 	}

@@ -40,6 +40,8 @@ type Command struct {
 	// Origin is the execution that this one goes on from or repeats, and Parent the step of another one that runs it; nil for none.
 	Origin *event.Origin
 	Parent *event.Parent
+	// Accepted is called by Execute when the execution begins to exist, and not when it has existed before; it may be nil.
+	Accepted func(execution subject.Execution)
 }
 
 // Outcome tells what became of a command.

@@ -7,6 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // Agent owns recipes.
@@ -45,8 +47,10 @@ func (c *Catalogue) CreateAgent(ctx context.Context, agent Agent, author Author)
 		if err != nil {
 			return err
 		}
-		changes := map[string]any{"name": agent.Name, "description": agent.Description}
-		return c.record(ctx, tx, agent.CustomerID, resourceAgent, "created", agent.AgentID, changes, author)
+		return c.record(ctx, tx, activity.Entry{
+			Customer: agent.CustomerID, Action: event.ActionAgentCreated, ResourceID: agent.AgentID, Author: author,
+			After: map[string]any{"name": agent.Name, "description": agent.Description},
+		})
 	})
 	if err != nil {
 		return Agent{}, failure("create agent", err)

@@ -15,6 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
@@ -24,9 +25,9 @@ import (
 	"github.com/galley-engine/galley/pkg/outbox"
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/pkg/secret"
-	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // How long other processes may go on with what was changed, when they missed the news of it. In the process that changes
@@ -93,20 +94,19 @@ func New(deps Deps) (*Catalogue, error) {
 }
 
 // Author is who makes a change, and in which trace.
-type Author struct {
-	Actor event.Actor
-	// Trace is a W3C traceparent.
-	Trace string
-}
+type Author = activity.Author
 
-// Resources of the activities, the first part of their action types.
+// Resources of the activities that the memory of this process follows, the first part of their action types.
 const (
 	resourceCustomer = "customer"
 	resourceKey      = "api_key"
-	resourceAgent    = "agent"
 	resourceRecipe   = "recipe"
-	resourceSecret   = "secret"
 )
+
+// record stores in the transaction what was done, for the audit log and for the memory of other processes.
+func (c *Catalogue) record(ctx context.Context, tx pgx.Tx, entry activity.Entry) error {
+	return activity.Store(ctx, tx, c.outbox, c.clock(), &entry)
+}
 
 // Run keeps the memory of this process true to what other processes change, until ctx ends. News that is missed while NATS is away
 // is made up for by the short life of the entries.

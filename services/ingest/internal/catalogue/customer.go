@@ -3,6 +3,7 @@ package catalogue
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,12 +14,16 @@ import (
 
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 const (
 	maxName        = 200
 	maxDescription = 2000
 	maxVars        = 32 << 10
+
+	// memberVars is what the settings are called in activities.
+	memberVars = "vars"
 )
 
 // Customer is a tenant.
@@ -83,8 +88,11 @@ func (c *Catalogue) CreateCustomer(ctx context.Context, customer Customer, autho
 		if err != nil {
 			return err
 		}
-		changes := map[string]any{"name": customer.Name, "vars": varNames(customer.Vars)}
-		if err := c.record(ctx, tx, customer.CustomerID, resourceCustomer, "created", customer.CustomerID, changes, author); err != nil {
+		err = c.record(ctx, tx, activity.Entry{
+			Customer: customer.CustomerID, Action: event.ActionCustomerCreated, ResourceID: customer.CustomerID, Author: author,
+			After: map[string]any{"name": customer.Name, memberVars: customer.Vars}, Secret: []string{memberVars},
+		})
+		if err != nil {
 			return err
 		}
 		key, err = c.issueKey(ctx, tx, customer.CustomerID, "first key", author)
@@ -107,16 +115,22 @@ func (c *Catalogue) SetVars(ctx context.Context, customer string, vars json.RawM
 		return err
 	}
 	err := postgres.Transact(ctx, c.pool, customer, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE ingest.customers SET vars = $2 WHERE customer_id = $1`, customer, vars)
+		var before json.RawMessage
+		err := tx.QueryRow(ctx, `SELECT vars FROM ingest.customers WHERE customer_id = $1 FOR NO KEY UPDATE`, customer).Scan(&before)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return notFound("there is no customer %q", customer)
+		}
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return notFound("there is no customer %q", customer)
+		if _, err := tx.Exec(ctx, `UPDATE ingest.customers SET vars = $2 WHERE customer_id = $1`, customer, vars); err != nil {
+			return err
 		}
 		// Values stay out of the audit log: they are the customer's to change and to remove.
-		changes := map[string]any{"vars": varNames(vars)}
-		return c.record(ctx, tx, customer, resourceCustomer, "updated", customer, changes, author)
+		return c.record(ctx, tx, activity.Entry{
+			Customer: customer, Action: event.ActionCustomerUpdated, ResourceID: customer, Author: author, Secret: []string{memberVars},
+			Before: map[string]any{memberVars: before}, After: map[string]any{memberVars: vars},
+		})
 	})
 	if err != nil {
 		return failure("set vars", err)
@@ -124,26 +138,6 @@ func (c *Catalogue) SetVars(ctx context.Context, customer string, vars json.RawM
 	c.forget(customer, resourceCustomer)
 	c.outbox.Wake()
 	return nil
-}
-
-func varNames(vars json.RawMessage) []string {
-	var names map[string]json.RawMessage
-	_ = json.Unmarshal(vars, &names) // validated before
-	return slices.Sorted(maps.Keys(names))
-}
-
-// record stores in the transaction what was done, for the audit log and for the memory of other processes.
-func (c *Catalogue) record(
-	ctx context.Context, tx pgx.Tx, customer, resource, verb, id string, changes map[string]any, author Author,
-) error {
-	data, err := json.Marshal(changes)
-	if err != nil {
-		return fmt.Errorf("encode changes: %w", err)
-	}
-	return c.outbox.Activity(ctx, tx, event.Activity{
-		CustomerID: customer, ActionType: resource + "." + verb, ResourceType: resource, ResourceID: id, Actor: author.Actor,
-		Changes: data, Outcome: "success", OccurredAt: c.clock(),
-	}, author.Trace)
 }
 
 // RequireCustomer is NOT_FOUND when there is no such customer.

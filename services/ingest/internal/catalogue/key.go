@@ -13,7 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // A key is keyPrefix and 256 random bits in base64url. The prefix lets people and secret scanners recognise it.
@@ -74,7 +76,9 @@ func (c *Catalogue) issueKey(ctx context.Context, tx pgx.Tx, customer, name stri
 	if err != nil {
 		return IssuedKey{}, err
 	}
-	return key, c.record(ctx, tx, customer, resourceKey, "created", key.KeyID, map[string]any{"name": name}, author)
+	return key, c.record(ctx, tx, activity.Entry{
+		Customer: customer, Action: event.ActionKeyCreated, ResourceID: key.KeyID, Author: author, After: map[string]any{"name": name},
+	})
 }
 
 // hashKey is what is stored of a key. A slow hash with a salt protects secrets that can be guessed; 256 random bits cannot, so one

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // MaxConcurrency is the highest limit of a customer's executions under way at the same time.
@@ -72,14 +74,21 @@ func (c *Catalogue) SetLimits(ctx context.Context, customer string, limits Limit
 		return err
 	}
 	err := postgres.Transact(ctx, c.pool, customer, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE ingest.customers SET max_concurrency = $2 WHERE customer_id = $1`, customer, most)
+		var before Limits
+		err := tx.QueryRow(ctx, `SELECT max_concurrency FROM ingest.customers WHERE customer_id = $1 FOR NO KEY UPDATE`, customer).
+			Scan(&before.MaxConcurrency)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return notFound("there is no customer %q", customer)
+		}
 		if err != nil {
 			return err
 		}
-		if tag.RowsAffected() == 0 {
-			return notFound("there is no customer %q", customer)
+		if _, err := tx.Exec(ctx, `UPDATE ingest.customers SET max_concurrency = $2 WHERE customer_id = $1`, customer, most); err != nil {
+			return err
 		}
-		return c.record(ctx, tx, customer, resourceCustomer, "updated", customer, map[string]any{"max_concurrency": most}, author)
+		return c.record(ctx, tx, activity.Entry{
+			Customer: customer, Action: event.ActionCustomerUpdated, ResourceID: customer, Author: author, Before: before, After: limits,
+		})
 	})
 	if err != nil {
 		return failure("set limits", err)

@@ -15,8 +15,10 @@ import (
 
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // RecipeVersion is an immutable version of a recipe.
@@ -146,8 +148,14 @@ func (c *Catalogue) publish(ctx context.Context, tx pgx.Tx, p *publication, auth
 	if err != nil {
 		return fmt.Errorf("set latest version: %w", err)
 	}
-	changes := map[string]any{"agent_id": p.AgentID, "recipe_id": p.RecipeID, "version": p.Version, "content_hash": p.Hash}
-	if err := c.record(ctx, tx, p.CustomerID, resourceRecipe, "published", p.AgentID+"/"+p.RecipeID, changes, author); err != nil {
+	entry := activity.Entry{
+		Customer: p.CustomerID, Action: event.ActionRecipePublished, ResourceID: p.AgentID + "/" + p.RecipeID, Author: author,
+		After: map[string]any{"version": p.Version, "content_hash": p.Hash},
+	}
+	if p.Version > 1 {
+		entry.Before = map[string]any{"version": p.Version - 1}
+	}
+	if err := c.record(ctx, tx, entry); err != nil {
 		return err
 	}
 	if leftover == nil {

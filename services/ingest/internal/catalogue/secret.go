@@ -9,7 +9,9 @@ import (
 
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/secret"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // SetSecret sets a secret of a customer. Executions see it within seconds. The value goes to the bucket alone, and only sealed.
@@ -17,51 +19,47 @@ func (c *Catalogue) SetSecret(ctx context.Context, customer, name, value string,
 	var found rules
 	found.require(secret.ValidName(name), "/name", secret.ErrInvalidName.Error())
 	found.require(secret.ValidValue(value), "/value", secret.ErrInvalidValue.Error())
-	return c.changeSecret(ctx, secretChange{customer: customer, name: name, verb: "set", author: author}, found,
-		func(ctx context.Context) error { return c.secrets.Put(ctx, customer, name, value) })
+	return c.changeSecret(ctx, activity.Entry{
+		Customer: customer, Action: event.ActionSecretSet, ResourceID: name, Author: author, After: map[string]any{"value": event.Redacted},
+	}, found, func(ctx context.Context) error { return c.secrets.Put(ctx, customer, name, value) })
 }
 
 // DeleteSecret forgets a secret of a customer.
 func (c *Catalogue) DeleteSecret(ctx context.Context, customer, name string, author Author) error {
 	var found rules
 	found.require(secret.ValidName(name), "/name", secret.ErrInvalidName.Error())
-	return c.changeSecret(ctx, secretChange{customer: customer, name: name, verb: "deleted", author: author}, found,
-		func(ctx context.Context) error { return c.secrets.Delete(ctx, customer, name) })
-}
-
-type secretChange struct {
-	customer, name, verb string
-	author               Author
+	return c.changeSecret(ctx, activity.Entry{
+		Customer: customer, Action: event.ActionSecretDeleted, ResourceID: name, Author: author, Before: map[string]any{"value": event.Redacted},
+	}, found, func(ctx context.Context) error { return c.secrets.Delete(ctx, customer, name) })
 }
 
 // changeSecret changes the bucket while it holds the lock on the customer, so that changes of a customer's secrets and their activities
 // are in the same order. What is called off between bucket and commit is done but not recorded; the caller, who was told of a
 // failure, does it again.
-func (c *Catalogue) changeSecret(ctx context.Context, change secretChange, found rules, apply func(ctx context.Context) error) error {
-	found.id("/customer_id", change.customer)
+func (c *Catalogue) changeSecret(ctx context.Context, change activity.Entry, found rules, apply func(ctx context.Context) error) error {
+	found.id("/customer_id", change.Customer)
 	if err := found.err(); err != nil {
 		return err
 	}
 	if err := c.requireSecrets(); err != nil {
 		return err
 	}
-	err := postgres.Transact(ctx, c.pool, change.customer, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `SELECT FROM ingest.customers WHERE customer_id = $1 FOR NO KEY UPDATE`, change.customer)
+	err := postgres.Transact(ctx, c.pool, change.Customer, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `SELECT FROM ingest.customers WHERE customer_id = $1 FOR NO KEY UPDATE`, change.Customer)
 		if err != nil {
 			return fmt.Errorf("lock customer: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			return notFound("there is no customer %q", change.customer)
+			return notFound("there is no customer %q", change.Customer)
 		}
-		changes := map[string]any{"name": change.name}
-		if err := c.record(ctx, tx, change.customer, resourceSecret, change.verb, change.name, changes, change.author); err != nil {
+		if err := c.record(ctx, tx, change); err != nil {
 			return err
 		}
 		return apply(ctx)
 	})
 	switch {
 	case errors.Is(err, secret.ErrNotSet):
-		return notFound("the secret %q is not set", change.name)
+		return notFound("the secret %q is not set", change.ResourceID)
 	case errors.Is(err, secret.ErrTooMany):
 		return conflict("%s", secret.ErrTooMany)
 	case err != nil:

@@ -15,6 +15,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 	"github.com/galley-engine/galley/services/ingest/internal/ending"
 )
 
@@ -52,7 +53,10 @@ func (c *Controller) Cancel(ctx context.Context, execution subject.Execution, re
 		case result.Err == nil:
 			following, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
 			defer stop()
-			c.tell(following, &first, end, reason, author)
+			c.tell(following, &first, end, activity.Entry{
+				Action: event.ActionExecutionCancelled, Author: author, Before: map[string]any{"status": standing(last.Kind)},
+				After: map[string]any{"status": event.StatusFailed, "reason": reason},
+			})
 			return end.Data, nil
 		case trying.Err() != nil, !errors.As(result.Err, &moved), moved.Last.Sequence == 0:
 			return nil, unavailable(result.Err)
@@ -71,7 +75,7 @@ func message(reason string) string {
 
 // tell tells everybody of the end: the caller and the execution that wait for this one, the process that works on it, the audit log
 // and the executions that this one waited for. The end stands: what cannot be reached is logged, and finds out later from the journal.
-func (c *Controller) tell(ctx context.Context, first *journal.Record, end *ending.End, reason string, author Author) {
+func (c *Controller) tell(ctx context.Context, first *journal.Record, end *ending.End, entry activity.Entry) {
 	report := func(doing string, err error) {
 		if err != nil {
 			c.Log.Warn().Err(err).Str("execution", end.Execution.ID).Msg("cancelled, but cannot " + doing)
@@ -80,15 +84,27 @@ func (c *Controller) tell(ctx context.Context, first *journal.Record, end *endin
 	report("tell those who wait for it", c.Journal.Reply(ctx, first.Header, end.Header, end.Data))
 	report("notify the worker", c.Bus.Conn.Publish(end.Execution.Notify(), nil))
 	report("record the activity", c.transact(ctx, end.Execution.Customer, func(tx pgx.Tx) error {
-		return c.record(ctx, tx, end.Execution, "cancelled", map[string]any{"reason": reason}, author)
+		return c.record(ctx, tx, end.Execution, entry)
 	}))
 	for _, child := range end.Children {
 		_, err := c.Cancel(ctx, subject.Execution{Customer: end.Execution.Customer, ID: child},
-			"execution "+end.Execution.ID+", which ran it, was cancelled", author)
+			"execution "+end.Execution.ID+", which ran it, was cancelled", entry.Author)
 		if refused, ok := errors.AsType[*problem.Error](err); !ok || refused.Code != problem.ExecutionEnded {
 			report("cancel the execution "+child, err)
 		}
 	}
+}
+
+// standing is how an execution stands after an event of a kind.
+func standing(kind event.Kind) event.Status {
+	switch kind {
+	case event.Accepted:
+		return event.StatusAccepted
+	case event.Waiting:
+		return event.StatusWaiting
+	case event.Funded, event.Started, event.Step, event.Completed: // which nobody cancels
+	}
+	return event.StatusRunning
 }
 
 // checkText checks what a person writes for people.

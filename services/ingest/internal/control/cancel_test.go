@@ -96,13 +96,20 @@ func TestCancelWhereverItIs(t *testing.T) {
 			} {
 				require.Equal(t, value, last.Header.Get(name), name)
 			}
+			standing := "accepted"
+			if n := len(test.kinds); n > 0 && test.kinds[n-1] == event.Waiting {
+				standing = "waiting"
+			} else if n > 0 {
+				standing = "running"
+			}
 			answer := came(t, replies)
 			require.Equal(t, body, answer.Data)
 			require.Equal(t, "CANCELLED", answer.Header.Get(event.HeaderCode))
 			came(t, notices)
 			came(t, wakes)
 			require.Contains(t, f.activities(t),
-				"galley.activity.alice.execution.cancelled api_key:key_1 {\"reason\": \"the pot is gone\"}")
+				`galley.activity.alice.execution.cancelled api_key:key_1 {"after": {"reason": "the pot is gone", "status": "failed"}, `+
+					`"before": {"status": "`+standing+`"}}`)
 
 			_, err = f.Cancel(t.Context(), s.execution, "", alice)
 			require.Equal(t, problem.ExecutionEnded, codeOf(t, err))

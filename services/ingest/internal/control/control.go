@@ -5,7 +5,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // Deps is what a Controller is given.
@@ -48,11 +48,7 @@ func New(deps Deps) *Controller {
 }
 
 // Author is who asks for something, and in which trace.
-type Author struct {
-	Actor event.Actor
-	// Trace is a W3C traceparent.
-	Trace string
-}
+type Author = activity.Author
 
 // errExpired says that an execution has ended so long ago that the journal no longer has it.
 var errExpired = errors.New("the journal of the execution has expired")
@@ -115,17 +111,9 @@ func (c *Controller) absent(ctx context.Context, execution subject.Execution) er
 }
 
 // record stores in the transaction what was done to an execution, for the audit log.
-func (c *Controller) record(
-	ctx context.Context, tx pgx.Tx, execution subject.Execution, verb string, changes map[string]any, author Author,
-) error {
-	data, err := json.Marshal(changes)
-	if err != nil {
-		return fmt.Errorf("encode changes: %w", err)
-	}
-	return c.Outbox.Activity(ctx, tx, event.Activity{
-		CustomerID: execution.Customer, ActionType: "execution." + verb, ResourceType: "execution", ResourceID: execution.ID,
-		Actor: author.Actor, Changes: data, Outcome: "success", OccurredAt: c.Clock(),
-	}, author.Trace)
+func (c *Controller) record(ctx context.Context, tx pgx.Tx, execution subject.Execution, entry activity.Entry) error {
+	entry.Customer, entry.ResourceID = execution.Customer, execution.ID
+	return activity.Store(ctx, tx, c.Outbox, c.Clock(), &entry)
 }
 
 // transact has what is recorded published afterwards.

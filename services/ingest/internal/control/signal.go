@@ -19,6 +19,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // MaxSignal is the most bytes of data that an event for an execution may have.
@@ -26,7 +27,7 @@ const MaxSignal = 64 << 10
 
 // Signal gives an execution an event, which it may wait for already or come to wait for later. data is any JSON. The first event of a
 // name counts: the same one again changes nothing, other data for the name is a CONFLICT.
-func (c *Controller) Signal(ctx context.Context, execution subject.Execution, name string, data []byte) error {
+func (c *Controller) Signal(ctx context.Context, execution subject.Execution, name string, data []byte, author Author) error {
 	switch {
 	case !subject.ValidID(name):
 		return accept.Malformed("/name", subject.ErrInvalidID.Error())
@@ -38,7 +39,10 @@ func (c *Controller) Signal(ctx context.Context, execution subject.Execution, na
 	if _, err := c.underWay(ctx, execution); err != nil {
 		return err
 	}
-	earlier, err := c.store(ctx, execution, subject.SignalEvent, name, data)
+	entry := activity.Entry{
+		Action: event.ActionExecutionSignalled, Author: author, After: map[string]any{"event": name, "bytes": len(data)},
+	}
+	earlier, err := c.storeRecorded(ctx, execution, subject.SignalEvent, name, data, entry)
 	if err != nil {
 		return err
 	}
@@ -76,24 +80,15 @@ func (c *Controller) Decide(
 	if err != nil {
 		return fmt.Errorf("encode decision: %w", err)
 	}
-	verb := "rejected"
-	if approved {
-		verb = "approved"
+	entry := activity.Entry{
+		Action: event.ActionExecutionRejected, Author: author, After: map[string]any{"step": step, "comment": comment},
 	}
-	var earlier []byte
-	// No decision is stored that the audit log will not have.
-	err = c.transact(ctx, execution.Customer, func(tx pgx.Tx) error {
-		if err := c.record(ctx, tx, execution, verb, map[string]any{"step": step, "comment": comment}, author); err != nil {
-			return err
-		}
-		earlier, err = c.store(ctx, execution, subject.SignalApproval, step, data)
-		if err == nil && earlier != nil {
-			err = errDecided
-		}
+	if approved {
+		entry.Action = event.ActionExecutionApproved
+	}
+	earlier, err := c.storeRecorded(ctx, execution, subject.SignalApproval, step, data, entry)
+	if err != nil {
 		return err
-	})
-	if err != nil && !errors.Is(err, errDecided) {
-		return unavailable(err)
 	}
 	if earlier != nil {
 		if err := json.Unmarshal(earlier, &decision); err != nil {
@@ -106,7 +101,7 @@ func (c *Controller) Decide(
 	return c.wake(ctx, execution)
 }
 
-var errDecided = errors.New("decided before")
+var errStored = errors.New("stored before")
 
 // requireApproval refuses what nothing in the recipe could ever ask for: a decision about a misspelt step would wait for ever.
 func (c *Controller) requireApproval(ctx context.Context, execution subject.Execution, name string) error {
@@ -137,6 +132,27 @@ func names(step *recipe.Step, name string) bool {
 	text, item := strings.CutPrefix(name, step.ID+".")
 	index, err := strconv.Atoi(text)
 	return item && err == nil && strconv.Itoa(index) == text && index >= 0 && index < step.ForEach.MaxItems
+}
+
+// storeRecorded stores a signal and its activity, unless there is one already: that is earlier. No signal is stored that the audit log will
+// not have.
+func (c *Controller) storeRecorded(
+	ctx context.Context, execution subject.Execution, kind subject.SignalKind, name string, data []byte, entry activity.Entry,
+) (earlier []byte, err error) {
+	err = c.transact(ctx, execution.Customer, func(tx pgx.Tx) error {
+		if err := c.record(ctx, tx, execution, entry); err != nil {
+			return err
+		}
+		earlier, err = c.store(ctx, execution, kind, name, data)
+		if err == nil && earlier != nil {
+			err = errStored
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, errStored) {
+		return nil, unavailable(err)
+	}
+	return earlier, nil
 }
 
 // store stores a signal, unless there is one already: that is earlier.

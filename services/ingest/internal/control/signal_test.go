@@ -23,13 +23,13 @@ func TestSignalWakes(t *testing.T) {
 	early, late := f.accept(t, event.Request{}), f.accept(t, event.Request{}).checkpoint(t, event.Waiting, event.Checkpoint{})
 	notices, wakes := f.messages(t, early.execution.Notify()), f.messages(t, late.execution.Due())
 	for _, data := range []string{`{"n": [1, 2]}`, `{ "n":[1,2] }`} { // the same again wakes again
-		require.NoError(t, f.Signal(t.Context(), early.execution, "stock", []byte(data)))
-		require.NoError(t, f.Signal(t.Context(), late.execution, "stock", []byte(data)))
+		require.NoError(t, f.Signal(t.Context(), early.execution, "stock", []byte(data), alice))
+		require.NoError(t, f.Signal(t.Context(), late.execution, "stock", []byte(data), alice))
 		came(t, notices)
 		came(t, wakes)
 	}
 	for _, s := range []*script{early, late} {
-		err := f.Signal(t.Context(), s.execution, "stock", []byte(`{"n": [1]}`))
+		err := f.Signal(t.Context(), s.execution, "stock", []byte(`{"n": [1]}`), alice)
 		require.Equal(t, problem.Conflict, codeOf(t, err))
 		data, found, err := f.journal.Signal(t.Context(), s.execution, subject.SignalEvent, "stock")
 		require.NoError(t, err)
@@ -62,10 +62,10 @@ func TestSignalRefuses(t *testing.T) {
 		"no UTF-8":           {s.execution, "stock", "\"\xff\"", problem.InvalidRequest},
 		"large":              {s.execution, "stock", `"` + strings.Repeat("x", 64<<10) + `"`, problem.PayloadTooLarge},
 	} {
-		require.Equal(t, test.code, codeOf(t, f.Signal(t.Context(), test.execution, test.name, []byte(test.data))), name)
+		require.Equal(t, test.code, codeOf(t, f.Signal(t.Context(), test.execution, test.name, []byte(test.data), alice)), name)
 	}
 	largest := `"` + strings.Repeat("x", 64<<10-2) + `"`
-	require.NoError(t, f.Signal(t.Context(), s.execution, "stock", []byte(largest)))
+	require.NoError(t, f.Signal(t.Context(), s.execution, "stock", []byte(largest), alice))
 }
 
 // approvals is a recipe with an approval, one for each of three items, and a step that asks for nothing.
@@ -101,8 +101,8 @@ func TestDecide(t *testing.T) {
 	require.ErrorContains(t, err, "by api_key:key_1")
 	require.NoError(t, f.Decide(t.Context(), s.execution, "each.2", false, "", bob))
 	require.Equal(t, []string{
-		`galley.activity.alice.execution.approved api_key:key_1 {"step": "ask", "comment": "fine"}`,
-		`galley.activity.alice.execution.rejected operator:operator {"step": "each.2", "comment": ""}`,
+		`galley.activity.alice.execution.approved api_key:key_1 {"after": {"step": "ask", "comment": "fine"}}`,
+		`galley.activity.alice.execution.rejected operator:operator {"after": {"step": "each.2", "comment": ""}}`,
 	}, f.activities(t))
 
 	for _, name := range []string{"each", "each.3", "each.02", "each.-1", "ask.0", "boil", "nothing"} {

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // Wish is how another execution is to follow from one that has ended.
@@ -69,6 +72,28 @@ func (c *Controller) Successor(ctx context.Context, execution subject.Execution,
 		command.Origin.Step = keeping.begin()
 	}
 	return command, nil
+}
+
+// Followed records that an execution follows from another one. The successor stands: an activity that cannot be stored is logged, and what
+// it would tell is in the journal of the successor.
+func (c *Controller) Followed(ctx context.Context, execution, successor subject.Execution, wish Wish, author Author) {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer stop()
+	after := map[string]any{"execution_id": successor.ID}
+	if wish.Version != 0 {
+		after["version"] = wish.Version
+	}
+	if wish.Step != "" {
+		after["from_step"] = wish.Step
+	}
+	entry := activity.Entry{Action: event.ActionExecutionRerun, Author: author, After: after}
+	if wish.Verb == event.VerbResume {
+		entry.Action = event.ActionExecutionResumed
+	}
+	err := c.transact(ctx, execution.Customer, func(tx pgx.Tx) error { return c.record(ctx, tx, execution, entry) })
+	if err != nil {
+		c.Log.Warn().Err(err).Str("execution", successor.ID).Msg("accepted, but cannot record the activity")
+	}
 }
 
 // past is an execution that has ended, as the journal has it.

@@ -4,7 +4,6 @@ package deadletter
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -20,7 +19,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
-	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 // Desk is where dead letters are looked at and decided about. Its errors are *problem.Error, or wrap one.
@@ -49,39 +48,34 @@ func (d *Desk) Get(ctx context.Context, sequence uint64) (bus.Letter, error) {
 }
 
 // Redrive has the consumer that gave the message up process it again.
-func (d *Desk) Redrive(ctx context.Context, sequence uint64, author catalogue.Author) error {
-	return d.decide(ctx, sequence, "redriven", author, d.bus.Redrive)
+func (d *Desk) Redrive(ctx context.Context, sequence uint64, author activity.Author) error {
+	return d.decide(ctx, sequence, event.ActionDeadLetterRedriven, author, d.bus.Redrive)
 }
 
 // Discard removes a dead letter for good.
-func (d *Desk) Discard(ctx context.Context, sequence uint64, author catalogue.Author) error {
-	return d.decide(ctx, sequence, "discarded", author, d.bus.Discard)
+func (d *Desk) Discard(ctx context.Context, sequence uint64, author activity.Author) error {
+	return d.decide(ctx, sequence, event.ActionDeadLetterDiscarded, author, d.bus.Discard)
 }
 
 // decide records the decision and carries it out, in this order: what is refused leaves no activity. Only a commit that fails leaves a
 // decision without one.
 func (d *Desk) decide(
-	ctx context.Context, sequence uint64, verb string, author catalogue.Author, do func(ctx context.Context, letter bus.Letter) error,
+	ctx context.Context, sequence uint64, action string, author activity.Author, do func(ctx context.Context, letter bus.Letter) error,
 ) error {
 	letter, err := d.bus.Letter(ctx, sequence)
 	if err != nil {
 		return failure(sequence, err)
 	}
-	changes, err := json.Marshal(map[string]string{
-		"stream": letter.Header.Get(bus.HeaderStream), "sequence": letter.Header.Get(bus.HeaderSequence),
-		"subject": letter.Header.Get(bus.HeaderSubject), "consumer": letter.Header.Get(bus.HeaderConsumer),
-		"reason": letter.Header.Get(bus.HeaderReason),
-	})
-	if err != nil {
-		return fmt.Errorf("encode changes: %w", err)
+	entry := activity.Entry{
+		Customer: customerOf(letter.Header.Get(bus.HeaderSubject)), Action: action, ResourceID: strconv.FormatUint(sequence, 10), Author: author,
+		Before: map[string]string{
+			"stream": letter.Header.Get(bus.HeaderStream), "sequence": letter.Header.Get(bus.HeaderSequence),
+			"subject": letter.Header.Get(bus.HeaderSubject), "consumer": letter.Header.Get(bus.HeaderConsumer),
+			"reason": letter.Header.Get(bus.HeaderReason),
+		},
 	}
-	customer := customerOf(letter.Header.Get(bus.HeaderSubject))
-	err = postgres.Transact(ctx, d.pool, customer, func(tx pgx.Tx) error {
-		err := d.outbox.Activity(ctx, tx, event.Activity{
-			CustomerID: customer, ActionType: "deadletter." + verb, ResourceType: "deadletter",
-			ResourceID: strconv.FormatUint(sequence, 10), Actor: author.Actor, Changes: changes, Outcome: "success", OccurredAt: d.clock(),
-		}, author.Trace)
-		if err != nil {
+	err = postgres.Transact(ctx, d.pool, entry.Customer, func(tx pgx.Tx) error {
+		if err := activity.Store(ctx, tx, d.outbox, d.clock(), &entry); err != nil {
 			return err
 		}
 		return do(ctx, letter)

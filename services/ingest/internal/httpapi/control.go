@@ -84,10 +84,6 @@ func (t *Target) execution(c *caller) (subject.Execution, error) {
 	return subject.Execution{Customer: customer, ID: string(t.ExecutionID)}, err
 }
 
-func (r *request) asker() control.Author {
-	return control.Author{Actor: r.caller.actor(), Trace: r.trace}
-}
-
 // optional reads a body that may be left out.
 func (b *JSONBody) optional(fields ...field) error {
 	if len(bytes.TrimSpace(b.RawBody)) == 0 {
@@ -110,7 +106,7 @@ func (a *API) cancel(ctx context.Context, caller *caller, input *cancelInput) (*
 	if err := input.optional(text("reason", &reason)); err != nil {
 		return nil, err
 	}
-	body, err := a.control.Cancel(ctx, execution, reason, requestOf(ctx).asker())
+	body, err := a.control.Cancel(ctx, execution, reason, requestOf(ctx).author())
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +163,8 @@ func (a *API) successor(ctx context.Context, caller *caller, input *successorInp
 	if err != nil {
 		return nil, err
 	}
+	author := requestOf(ctx).author()
+	command.Accepted = func(successor subject.Execution) { a.control.Followed(ctx, execution, successor, wish, author) }
 	return a.ask(ctx, caller, &command, &input.Asking)
 }
 
@@ -190,7 +188,7 @@ func (a *API) signal(ctx context.Context, caller *caller, input *signalInput) (*
 	if len(bytes.TrimSpace(input.RawBody)) == 0 {
 		return nil, malformed("the body is empty")
 	}
-	return &acceptedOutput{}, a.control.Signal(ctx, execution, string(input.Name), input.RawBody)
+	return &acceptedOutput{}, a.control.Signal(ctx, execution, string(input.Name), input.RawBody, requestOf(ctx).author())
 }
 
 type decideInput struct {
@@ -210,5 +208,5 @@ func (a *API) decide(ctx context.Context, caller *caller, input *decideInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return &acceptedOutput{}, a.control.Decide(ctx, execution, input.Step, approved, comment, requestOf(ctx).asker())
+	return &acceptedOutput{}, a.control.Decide(ctx, execution, input.Step, approved, comment, requestOf(ctx).author())
 }

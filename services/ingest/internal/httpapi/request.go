@@ -18,6 +18,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/rs/zerolog"
 
+	"github.com/galley-engine/galley/pkg/traceparent"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -59,10 +60,10 @@ func (r *request) author() catalogue.Author {
 func (a *API) begin(ctx context.Context) fiber.Handler {
 	return func(c *fiber.Ctx) (err error) {
 		current := &request{trace: c.Get(event.HeaderTraceParent)}
-		if !isTraceParent(current.trace) {
+		if !traceparent.Valid(current.trace) {
 			current.trace = newTraceParent()
 		}
-		c.SetUserContext(context.WithValue(ctx, requestKey{}, current))
+		c.SetUserContext(context.WithValue(traceparent.With(ctx, current.trace), requestKey{}, current))
 		c.Set(headerRequestID, current.traceID())
 		c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 		c.Set(fiber.HeaderCacheControl, "no-store")
@@ -189,19 +190,6 @@ func (c *caller) actFor(named string, place Place) (string, error) {
 		return named, nil
 	}
 	return "", newProblem(problem.Forbidden, "the API key belongs to another customer")
-}
-
-// isTraceParent checks a W3C traceparent of version 00.
-func isTraceParent(s string) bool {
-	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
-		return false
-	}
-	const none = "0000000000000000"
-	return isHex(s[3:35]) && isHex(s[36:52]) && isHex(s[53:]) && s[3:35] != none+none && s[36:52] != none
-}
-
-func isHex(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }) < 0
 }
 
 // newTraceParent starts a trace that is not sampled. Its ids need to be distinct, not secret.

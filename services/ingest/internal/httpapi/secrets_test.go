@@ -95,12 +95,14 @@ func TestSecretActivities(t *testing.T) {
 		FilterSubject: subject.Activity("alice", "secret.*"), AckPolicy: jetstream.AckNonePolicy,
 	})
 	require.NoError(t, err)
-	for _, action := range []string{"secret.set", "secret.deleted"} {
+	for _, told := range [][2]string{
+		{"secret.set", `{"after":{"value":"[redacted]"}}`}, {"secret.deleted", `{"before":{"value":"[redacted]"}}`},
+	} {
 		message, err := consumer.Next(jetstream.FetchMaxWait(30 * time.Second))
 		require.NoError(t, err)
 		var activity event.Activity
 		require.NoError(t, json.Unmarshal(message.Data(), &activity))
-		require.Equal(t, []any{action, "secret", "token", "api_key", "success", `{"name":"token"}`}, []any{
+		require.Equal(t, []any{told[0], "secret", "token", "api_key", "success", told[1]}, []any{
 			activity.ActionType, activity.ResourceType, activity.ResourceID, activity.Actor.Type, activity.Outcome, string(activity.Changes),
 		})
 		require.NotContains(t, string(message.Data()), "hunter2")

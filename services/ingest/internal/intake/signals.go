@@ -9,6 +9,8 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/traceparent"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/control"
@@ -46,5 +48,9 @@ func (s *Signals) take(ctx context.Context, message jetstream.Msg) (customer str
 	if err != nil {
 		return execution.Customer, accept.Malformed("", err.Error())
 	}
-	return execution.Customer, s.control.Signal(ctx, execution, name, message.Data())
+	author := control.Author{Actor: event.Actor{Type: "producer", ID: execution.Customer}}
+	if trace := message.Headers().Get(event.HeaderTraceParent); traceparent.Valid(trace) {
+		author.Trace = trace
+	}
+	return execution.Customer, s.control.Signal(ctx, execution, name, message.Data(), author)
 }

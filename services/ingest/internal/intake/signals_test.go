@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -15,6 +16,8 @@ import (
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/journal"
+	"github.com/galley-engine/galley/pkg/outbox"
+	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
@@ -22,6 +25,7 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
 	"github.com/galley-engine/galley/services/ingest/internal/control"
 	"github.com/galley-engine/galley/services/ingest/internal/intake"
+	"github.com/galley-engine/galley/services/ingest/migrations"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -40,8 +44,18 @@ func TestSignalsAreStoredOrReported(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, messages.Provision(t.Context()))
 	executions := journal.New(conn, messages.JS)
+	url := testkit.Postgres(t)
+	require.NoError(t, postgres.Migrate(t.Context(), url, migrations.Schema()))
+	open := func(role string) *pgxpool.Pool {
+		pool, err := postgres.Open(t.Context(), postgres.PoolConfig{URL: url, Role: role, MaxConns: 2})
+		require.NoError(t, err)
+		t.Cleanup(pool.Close)
+		return pool
+	}
+	writer := open(migrations.Role)
 	controller := control.New(control.Deps{
-		Journal: executions, Bus: messages, History: nothing{}, Clock: clock.System, Log: zerolog.Nop(),
+		Journal: executions, Bus: messages, History: nothing{}, Pool: open(migrations.Reader),
+		Outbox: outbox.New(writer, messages.JS, "ingest", zerolog.Nop()), Clock: clock.System, Log: zerolog.Nop(),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -78,6 +92,10 @@ func TestSignalsAreStoredOrReported(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, found)
 	require.Equal(t, `{"n":1}`, string(data))
+	var stored int
+	require.NoError(t, writer.QueryRow(t.Context(), `SELECT count(*) FROM ingest.outbox
+		WHERE subject = 'galley.activity.alice.execution.signalled' AND header->>'ce-actor' = 'producer:alice'`).Scan(&stored))
+	require.Equal(t, 1, stored, "the event that counts is an activity, the same one again and those that are refused are not")
 	activity, err := messages.JS.Stream(t.Context(), subject.StreamActivity)
 	require.NoError(t, err)
 	var reported []event.Rejection

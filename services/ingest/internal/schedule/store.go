@@ -2,7 +2,6 @@ package schedule
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 )
 
@@ -68,7 +68,7 @@ func (s *Store) Create(ctx context.Context, customer, id string, plan Plan, auth
 	if made.NextAt == nil {
 		return Schedule{}, errPast()
 	}
-	err = s.transact(ctx, action{customer, id, "created", &plan, author}, func(schedules bucket) error {
+	err = s.transact(ctx, customer, func(tx pgx.Tx, schedules bucket) error {
 		others, err := schedules.list(ctx, subject.ScheduleKey(customer, "*"))
 		if err != nil {
 			return err
@@ -76,7 +76,9 @@ func (s *Store) Create(ctx context.Context, customer, id string, plan Plan, auth
 		if len(others) >= MaxPerCustomer {
 			return &problem.Error{Code: problem.Conflict, Message: fmt.Sprintf("there are %d schedules, which is the limit", len(others))}
 		}
-		if err := schedules.put(ctx, &made); !errors.Is(err, errMoved) {
+		done := action{customer, id, event.ActionScheduleCreated, author}
+		err = s.recorded(ctx, tx, done, nil, &made, func() error { return schedules.put(ctx, &made) })
+		if !errors.Is(err, errMoved) {
 			return err
 		}
 		return &problem.Error{Code: problem.Conflict, Message: fmt.Sprintf("schedule %q exists already", id)}
@@ -94,7 +96,7 @@ func (s *Store) Change(ctx context.Context, customer, id string, plan Plan, auth
 	if err := s.check(ctx, customer, &plan); err != nil {
 		return Schedule{}, err
 	}
-	return s.change(ctx, action{customer, id, "changed", &plan, author}, func(current *stored, now time.Time) (bool, error) {
+	return s.change(ctx, action{customer, id, event.ActionScheduleChanged, author}, func(current *stored, now time.Time) (bool, error) {
 		same := current.sameTimes(&plan)
 		if !same && plan.At != nil && !plan.At.After(now) {
 			return false, errPast()
@@ -111,7 +113,7 @@ func (s *Store) Change(ctx context.Context, customer, id string, plan Plan, auth
 
 // Pause keeps a schedule from starting anything; nothing changes when it is paused.
 func (s *Store) Pause(ctx context.Context, customer, id string, author catalogue.Author) (Schedule, error) {
-	return s.change(ctx, action{customer, id, "paused", nil, author}, func(current *stored, _ time.Time) (bool, error) {
+	return s.change(ctx, action{customer, id, event.ActionSchedulePaused, author}, func(current *stored, _ time.Time) (bool, error) {
 		changes := !current.Paused
 		current.Paused, current.NextAt = true, nil
 		return changes, nil
@@ -120,7 +122,7 @@ func (s *Store) Pause(ctx context.Context, customer, id string, author catalogue
 
 // Resume lets a paused schedule go on with the next time from now. Times that went by meanwhile were not missed.
 func (s *Store) Resume(ctx context.Context, customer, id string, author catalogue.Author) (Schedule, error) {
-	return s.change(ctx, action{customer, id, "resumed", nil, author}, func(current *stored, now time.Time) (changes bool, err error) {
+	return s.change(ctx, action{customer, id, event.ActionScheduleResumed, author}, func(current *stored, now time.Time) (changes bool, err error) {
 		if !current.Paused {
 			return false, nil
 		}
@@ -133,8 +135,11 @@ func (s *Store) Resume(ctx context.Context, customer, id string, author catalogu
 // Delete removes a schedule. Executions that it started go on.
 func (s *Store) Delete(ctx context.Context, customer, id string, author catalogue.Author) error {
 	gone := stored{Schedule: Schedule{CustomerID: customer, ScheduleID: id}}
-	err := s.transact(ctx, action{customer, id, "deleted", nil, author}, func(schedules bucket) error {
-		_, err := settled(ctx, schedules, customer, id, func(current *stored) error { return schedules.remove(ctx, current) })
+	done := action{customer, id, event.ActionScheduleDeleted, author}
+	err := s.transact(ctx, customer, func(tx pgx.Tx, schedules bucket) error {
+		_, err := settled(ctx, schedules, customer, id, func(current *stored) error {
+			return s.recorded(ctx, tx, done, current, nil, func() error { return schedules.remove(ctx, current) })
+		})
 		return err
 	})
 	if err == nil {
@@ -189,9 +194,9 @@ func (s *Store) check(ctx context.Context, customer string, plan *Plan) error {
 
 // action is what somebody does to a schedule.
 type action struct {
-	customer, id, verb string
-	// plan is the new one, if there is one.
-	plan   *Plan
+	customer, id string
+	// kind is the type of its activity.
+	kind   string
 	author catalogue.Author
 }
 
@@ -203,9 +208,9 @@ func (s *Store) change(
 	ctx context.Context, done action, apply func(current *stored, now time.Time) (changes bool, err error),
 ) (Schedule, error) {
 	var current stored
-	err := s.transact(ctx, done, func(schedules bucket) (err error) {
+	err := s.transact(ctx, done.customer, func(tx pgx.Tx, schedules bucket) (err error) {
 		current, err = settled(ctx, schedules, done.customer, done.id, func(current *stored) error {
-			now := s.Clock()
+			before, now := *current, s.Clock()
 			changes, err := apply(current, now)
 			if err != nil {
 				return err
@@ -214,7 +219,7 @@ func (s *Store) change(
 				return errUnchanged
 			}
 			current.UpdatedAt = now
-			return schedules.put(ctx, current)
+			return s.recorded(ctx, tx, done, &before, current, func() error { return schedules.put(ctx, current) })
 		})
 		return err
 	})
@@ -241,22 +246,19 @@ func settled(ctx context.Context, schedules bucket, customer, id string, do func
 	}
 }
 
-// transact records the action and has it done. The bucket is written last, so what is refused leaves no activity. Only a commit that
-// fails leaves a change without one, and its author with UNAVAILABLE.
-func (s *Store) transact(ctx context.Context, done action, do func(schedules bucket) error) error {
-	err := postgres.Transact(ctx, s.Pool, done.customer, func(tx pgx.Tx) error {
+// transact has something done with a customer's schedules. The bucket is written last, so what is refused leaves no activity. Only a commit
+// that fails leaves a change without one, and its author with UNAVAILABLE.
+func (s *Store) transact(ctx context.Context, customer string, do func(tx pgx.Tx, schedules bucket) error) error {
+	err := postgres.Transact(ctx, s.Pool, customer, func(tx pgx.Tx) error {
 		// One change of a customer's schedules at a time, so that their number is exact.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, hashtext($2))`, lockChanges, done.customer); err != nil {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, hashtext($2))`, lockChanges, customer); err != nil {
 			return fmt.Errorf("lock schedules: %w", err)
-		}
-		if err := s.record(ctx, tx, done); err != nil {
-			return err
 		}
 		schedules, err := openBucket(ctx, s.Bus.JS)
 		if err != nil {
 			return err
 		}
-		return do(schedules)
+		return do(tx, schedules)
 	})
 	if errors.Is(err, errUnchanged) {
 		return err
@@ -268,27 +270,32 @@ func (s *Store) transact(ctx context.Context, done action, do func(schedules buc
 	return nil
 }
 
-func (s *Store) record(ctx context.Context, tx pgx.Tx, done action) error {
-	activity := event.Activity{
-		CustomerID: done.customer, ActionType: "schedule." + done.verb, ResourceType: "schedule", ResourceID: done.id,
-		Actor: done.author.Actor, Outcome: "success", OccurredAt: s.Clock(),
+// recorded stores the activity of a change and then the change itself, or neither: a change that comes too late is tried again. before is nil
+// for a schedule that is made, after for one that is removed.
+func (s *Store) recorded(ctx context.Context, tx pgx.Tx, done action, before, after *stored, write func() error) error {
+	entry := activity.Entry{
+		Customer: done.customer, Action: done.kind, ResourceID: done.id, Author: done.author, Secret: []string{"input_data"},
 	}
-	if plan := done.plan; plan != nil {
-		changes := map[string]any{"agent_id": plan.AgentID, "recipe_id": plan.RecipeID, "overlap": plan.Overlap, "missed": plan.Missed}
-		if plan.Version != 0 {
-			changes["version"] = plan.Version
-		}
-		if plan.At != nil {
-			changes["at"] = plan.At
-		} else {
-			changes["cron"], changes["time_zone"] = plan.Cron, plan.TimeZone
-		}
-		var err error
-		if activity.Changes, err = json.Marshal(changes); err != nil {
-			return fmt.Errorf("encode changes: %w", err)
-		}
+	if before != nil {
+		entry.Before = told{before.Plan, before.Paused, before.NextAt}
 	}
-	return s.Outbox.Activity(ctx, tx, activity, done.author.Trace)
+	if after != nil {
+		entry.After = told{after.Plan, after.Paused, after.NextAt}
+	}
+	return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		if err := activity.Store(ctx, tx, s.Outbox, s.Clock(), &entry); err != nil {
+			return err
+		}
+		return write()
+	})
+}
+
+// told is what the activity of a change tells of a schedule. The input is the customer's to change and to remove: the log has the names in
+// it only.
+type told struct {
+	Plan
+	Paused bool       `json:"paused"`
+	NextAt *time.Time `json:"next_at,omitempty"`
 }
 
 // arm sets or removes the delay. The starter's sweep makes up for a failure.

@@ -180,7 +180,7 @@ func TestChangeMeetsAStart(t *testing.T) {
 	_, err := s.Create(t.Context(), "alice", "s", soup("* * * * *"), author())
 	require.NoError(t, err)
 	tries := 0
-	changed, err := s.change(t.Context(), action{"alice", "s", "changed", nil, author()}, func(current *stored, _ time.Time) (bool, error) {
+	changed, err := s.change(t.Context(), action{"alice", "s", event.ActionScheduleChanged, author()}, func(current *stored, _ time.Time) (bool, error) {
 		if tries++; tries == 1 {
 			other := w.get(t, "s")
 			other.LastExecutionID = "started"
