@@ -163,7 +163,11 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 			if !s.migrate(ctx) {
 				return nil
 			}
-			return lifecycle.Run(ctx, events.Run, plans.Run, projection.New(messages, writer, log).Run,
+			projected := projection.New(messages, writer, log)
+			if err := s.deps.Register(events, projected, messages.Streams()); err != nil {
+				return err
+			}
+			return lifecycle.Run(ctx, events.Run, plans.Run, projected.Run,
 				intake.New(messages, requests, acceptor, s.deps.AckWait, now, log).Run,
 				intake.NewSignals(messages, controller, s.deps.AckWait, now, log).Run, starter.Run, watcher.Run)
 		},

@@ -34,14 +34,15 @@ const (
 
 // Projection writes the table.
 type Projection struct {
-	bus  *bus.Bus
-	pool *pgxpool.Pool
-	log  zerolog.Logger
+	bus     *bus.Bus
+	pool    *pgxpool.Pool
+	log     zerolog.Logger
+	metrics *metrics
 }
 
 // New makes a Projection over a pool that acts as the role galley_ingest.
 func New(messages *bus.Bus, pool *pgxpool.Pool, log zerolog.Logger) *Projection {
-	return &Projection{bus: messages, pool: pool, log: log}
+	return &Projection{bus: messages, pool: pool, log: log, metrics: newMetrics()}
 }
 
 // Run follows the journal until ctx ends, in one process at a time.
@@ -71,12 +72,19 @@ func (p *Projection) apply(ctx context.Context, after bus.Place, messages []bus.
 			p.log.Error().Err(err).Uint64("sequence", message.Sequence).Msg("event not projected")
 		}
 	}
-	return pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+	var rows []written
+	err := pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
 		if err := postgres.Advance(ctx, tx, schema, after.Key, after.Sequence, messages[len(messages)-1].Sequence); err != nil {
 			return err
 		}
-		return changes.write(ctx, tx)
+		var err error
+		rows, err = changes.write(ctx, tx)
+		return err
 	})
+	if err == nil {
+		p.metrics.count(after, messages, rows)
+	}
+	return err
 }
 
 // changes are the rows of one batch, as columns: at most one row for each execution.
@@ -180,18 +188,29 @@ SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::integer
 ON CONFLICT (execution_id) DO UPDATE
    SET status = excluded.status, completed_at = excluded.completed_at, duration_ms = excluded.duration_ms,
        charged = excluded.charged, error_code = excluded.error_code, response = excluded.response
- WHERE stored.completed_at IS NULL AND excluded.completed_at IS NOT NULL`
+ WHERE stored.completed_at IS NULL AND excluded.completed_at IS NOT NULL
+RETURNING stored.xmax = 0, stored.status, extract(epoch FROM stored.completed_at - stored.accepted_at)::float8`
 
-func (c *changes) write(ctx context.Context, tx pgx.Tx) error {
+// write gives what became of the rows that changed.
+func (c *changes) write(ctx context.Context, tx pgx.Tx) ([]written, error) {
 	if len(c.ids) == 0 {
-		return nil
+		return nil, nil
 	}
-	_, err := tx.Exec(ctx, upsert, c.ids, c.customers, c.agents, c.recipes, c.versions, c.statuses, c.accepted,
+	result, err := tx.Query(ctx, upsert, c.ids, c.customers, c.agents, c.recipes, c.versions, c.statuses, c.accepted,
 		c.completed, c.durations, c.charged, c.codes, c.responses)
 	if err != nil {
-		return fmt.Errorf("write %d executions: %w", len(c.ids), err)
+		return nil, fmt.Errorf("write %d executions: %w", len(c.ids), err)
 	}
-	return nil
+	rows := make([]written, 0, len(c.ids))
+	var row written
+	_, err = pgx.ForEachRow(result, []any{&row.isNew, &row.status, &row.seconds}, func() error {
+		rows = append(rows, row)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write %d executions: %w", len(c.ids), err)
+	}
+	return rows, nil
 }
 
 // Rebuild forgets what the journal can tell again and has the projection read the journal from its beginning. Executions that are

@@ -74,27 +74,35 @@ func (f *fixture) write(t *testing.T, customer string, status event.Status) subj
 	t.Helper()
 	execution := subject.Execution{Customer: customer, ID: uuid.NewString()}
 	f.ids = append(f.ids, execution.ID)
-	header := func() nats.Header {
-		return nats.Header{
-			event.HeaderSubject: {"cook/soup/3"}, event.HeaderActor: {"api_key:k1"},
-			event.HeaderCredits: {"250000"},
-		}
-	}
 	accepted := f.journal.Append(t.Context(), journal.Entry{
 		Execution: execution, Kind: event.Accepted, Source: "test", Time: time.Now(), Header: header(), Data: []byte(`{}`),
 	})[0]
 	require.NoError(t, accepted.Err)
-	if !status.Terminal() {
-		return execution
+	if status.Terminal() {
+		f.end(t, execution, status)
 	}
+	return execution
+}
+
+func header() nats.Header {
+	return nats.Header{
+		event.HeaderSubject: {"cook/soup/3"}, event.HeaderActor: {"api_key:k1"},
+		event.HeaderCredits: {"250000"},
+	}
+}
+
+// end appends the completed event.
+func (f *fixture) end(t *testing.T, execution subject.Execution, status event.Status) {
+	t.Helper()
+	last, err := f.journal.Last(t.Context(), execution)
+	require.NoError(t, err)
 	ended := header()
 	ended[event.HeaderStatus], ended[event.HeaderDuration] = []string{string(status)}, []string{strconv.Itoa(12)}
 	completed := f.journal.Append(t.Context(), journal.Entry{
-		Execution: execution, Kind: event.Completed, Expect: accepted.Sequence, Source: "test", Time: time.Now(), Header: ended,
+		Execution: execution, Kind: event.Completed, Expect: last.Sequence, Source: "test", Time: time.Now(), Header: ended,
 		Data: fmt.Appendf(nil, `{"execution_id":%q}`, execution.ID),
 	})[0]
 	require.NoError(t, completed.Err)
-	return execution
 }
 
 func (f *fixture) stored(t *testing.T) (accepted, ended int) {
