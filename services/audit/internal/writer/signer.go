@@ -112,9 +112,13 @@ func (s *Signer) resume(ctx context.Context) (int64, error) {
 	if err != nil || published.Size == 0 {
 		return 0, err
 	}
+	if head, err := tree.UnverifiedHead(published.Note); err == nil && head.Origin != s.key.Signer.Name() {
+		s.log.Warn().Str("published", head.Origin).Str("log", s.key.Signer.Name()).Msg("the log has a new name: what was published is another log's")
+		return 0, nil
+	}
 	head, err := tree.OpenHead(published.Note, s.key.Verifier)
 	if err != nil {
-		return 0, fmt.Errorf("%w: the key has changed, or the log's name is used twice: %w", ErrRewound, err)
+		return 0, fmt.Errorf("%w: the log's name is used twice: %w", ErrRewound, err)
 	}
 	view, err := storedtree.View(ctx, s.pool)
 	if err != nil {

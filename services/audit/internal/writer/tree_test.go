@@ -1,12 +1,14 @@
 package writer
 
 import (
+	"crypto/rand"
 	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/galley-engine/galley/services/audit/internal/audittest"
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
@@ -179,4 +181,37 @@ func TestNothingIsSignedAfterALogWasRewound(t *testing.T) {
 	require.Eventually(t, func() bool { return w.signer.Fault() != nil }, patience, tick)
 	require.ErrorIs(t, w.signer.Fault(), ErrRewound)
 	assert.Empty(t, requireHeads(t, e))
+}
+
+// TestNewKeyIsANewLog: under another name the log goes on, whatever was published under the old one; under the old name with another key it
+// does not.
+func TestNewKeyIsANewLog(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	e.Execute(t, "cust_001", 0, 10)
+	stop := audittest.Start(t, newWriter(t, e).Run)
+	awaitSigned(t, e, 30)
+	stop()
+
+	old := e.Key
+	secret, _, err := note.GenerateKey(rand.Reader, old.Signer.Name())
+	require.NoError(t, err)
+	e.Key, err = tree.ParseKey(secret)
+	require.NoError(t, err)
+	e.Execute(t, "cust_001", 10, 10)
+	w := newWriter(t, e)
+	stop = audittest.Start(t, w.Run)
+	require.Eventually(t, func() bool { return w.signer.Fault() != nil }, patience, tick)
+	require.ErrorIs(t, w.signer.Fault(), ErrRewound)
+	stop()
+
+	e.Key, err = tree.ParseKey(tree.NewKey())
+	require.NoError(t, err)
+	audittest.Start(t, newWriter(t, e).Run)
+	awaitSigned(t, e, 60)
+	published, err := publish.NewNATS(e.Bus).Published(t.Context())
+	require.NoError(t, err)
+	head, err := tree.OpenHead(published.Note, e.Key.Verifier)
+	require.NoError(t, err)
+	assert.NotEqual(t, old.Signer.Name(), head.Origin)
 }
