@@ -55,6 +55,9 @@ func New(config Config, deps process.Deps) (*Service, error) {
 
 // Run runs executions until ctx ends, and then up to ten seconds more for those under way.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.deps.Register(s.worker); err != nil {
+		return errors.Join(err, s.components.close())
+	}
 	return errors.Join(s.worker.Run(ctx), s.components.close())
 }
 

@@ -61,6 +61,7 @@ type Worker struct {
 	held      *holdings
 	queue     chan *holding
 	drainTime time.Duration
+	occupancy *occupancy
 	log       zerolog.Logger
 }
 
@@ -68,7 +69,7 @@ type Worker struct {
 func New(settings Settings, b *bus.Bus, recipes Recipes, runner *engine.Engine, now clock.Clock, log zerolog.Logger) *Worker {
 	executions := journal.New(b.Conn, b.JS)
 	return &Worker{
-		settings: settings, bus: b, log: log, drainTime: drainTime,
+		settings: settings, bus: b, log: log, drainTime: drainTime, occupancy: newOccupancy(settings.Concurrency),
 		processor: &processor{
 			journal: executions, delays: b, recipes: recipes, slots: slot.New(b, executions, now, log), live: newLive(executions, log),
 			engine: runner, clock: now, log: log,
@@ -87,7 +88,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	for range w.settings.Concurrency {
 		runners.Go(func() {
 			for held := range w.queue {
+				w.occupancy.running.Add(1)
 				w.turn(ctx, work, held)
+				w.occupancy.running.Add(-1)
 			}
 		})
 	}
