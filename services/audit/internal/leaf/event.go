@@ -24,8 +24,7 @@ const (
 	ActionCompleted = "execution.completed"
 	// ActionRejected: a request to run a recipe was refused.
 	ActionRejected = "run.rejected"
-	// ActionMalformed: something was published that is no event of galley's. The row says where, what was wrong with it, and
-	// keeps the digest of its data.
+	// ActionMalformed: something was published that is no event of galley's. The leaf says only where it stands; its Malformed says more.
 	ActionMalformed = "event.malformed"
 )
 
@@ -33,7 +32,8 @@ const (
 const (
 	// ResourceExecution is an execution, by its id.
 	ResourceExecution = "execution"
-	// ResourceRequest is a request to run a recipe, by the id that its producer gave it, or else "<stream>/<sequence>".
+	// ResourceRequest is a request to run a recipe, "<stream>/<sequence>". The id that its producer gave it may say anything, and is in the
+	// event's data.
 	ResourceRequest = "run_request"
 	// ResourceEvent is a malformed event, "<stream>/<sequence>".
 	ResourceEvent = "event"
@@ -64,15 +64,33 @@ type Event struct {
 	Data    []byte
 }
 
-// Of makes the event's leaf, all of it but the place in the customer's chain and the digest. There is one for every event: what cannot
-// be understood gives a leaf of ActionMalformed.
-func Of(e *Event) Leaf {
+// Payload is what a leaf's digest is of.
+type Payload struct {
+	Data []byte
+	// Kept tells that the log has to keep it, because nothing else does: the data of the journal is kept elsewhere, and is large.
+	Kept bool
+}
+
+// Malformed is the payload, in JSON, of a leaf of ActionMalformed. All of it may hold whatever somebody published.
+type Malformed struct {
+	// Type is the ce-type and Subject where it was published, both cut off.
+	Type    string `json:"type"`
+	Subject string `json:"subject"`
+	// Reason is what is wrong with it.
+	Reason string `json:"reason"`
+	Data   []byte `json:"data"`
+}
+
+// Of makes the event's leaf, all of it but the place in the customer's chain and the digest, and the payload that the digest is of. There is a
+// leaf for every event: what cannot be understood gives one of ActionMalformed.
+func Of(e *Event) (Leaf, Payload) {
+	payload := Payload{Data: e.Data, Kept: e.Stream == subject.StreamActivity}
 	read, err := e.read()
 	if err != nil {
-		read = e.malformed(err)
+		read, payload = e.malformed(err)
 	}
 	read.Version = Version
-	return read
+	return read, payload
 }
 
 func (e *Event) read() (Leaf, error) {
@@ -152,10 +170,7 @@ func (e *Event) rejection() (Leaf, error) {
 	read.CustomerID = e.customer()
 	read.Action, read.Outcome = ActionRejected, string(event.StatusFailed)
 	read.ErrorCode = clean(string(rejected.Code))
-	read.ResourceType = ResourceRequest
-	if read.ResourceID = clean(rejected.MessageID); read.ResourceID == "" {
-		read.ResourceID = place(subject.StreamRuns, rejected.Sequence)
-	}
+	read.ResourceType, read.ResourceID = ResourceRequest, place(subject.StreamRuns, rejected.Sequence)
 	return read, e.unreserved()
 }
 
@@ -223,17 +238,22 @@ func (e *Event) unreserved() error {
 	return nil
 }
 
-// malformed is the leaf of an event that cannot be understood. Nothing in it is taken from the event without being marked as such:
-// time is the stream's, the actor is nobody.
-func (e *Event) malformed(reason error) Leaf {
+// malformed is the leaf of an event that cannot be understood. Nothing of the event is in it but whose it is by its subject: time is the
+// stream's, the actor is nobody.
+func (e *Event) malformed(reason error) (Leaf, Payload) {
 	where := place(e.Stream, e.Sequence)
+	data, err := json.Marshal(Malformed{
+		Type: clean(e.Header.Get(event.HeaderType)), Subject: clean(e.Subject), Reason: clean(reason.Error()), Data: e.Data,
+	})
+	if err != nil {
+		panic("encode a malformed event: " + err.Error()) // strings and bytes can always be encoded
+	}
 	return Leaf{
 		// With the time, it stays unique when the stream is made anew and counts from 1 again.
 		EventID: where + "/" + strconv.FormatInt(e.Stored.UnixNano(), 10),
-		Type:    clean(e.Header.Get(event.HeaderType)), Time: e.Stored, CustomerID: e.customer(),
+		Time:    e.Stored, CustomerID: e.customer(),
 		Action: ActionMalformed, ResourceType: ResourceEvent, ResourceID: where, Outcome: string(event.StatusFailed),
-		Subject: clean(e.Subject), Reason: clean(reason.Error()),
-	}
+	}, Payload{Data: data, Kept: true}
 }
 
 func place(stream string, sequence uint64) string {

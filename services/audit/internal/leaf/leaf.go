@@ -7,7 +7,7 @@
 //
 //	v                  2
 //	event_id           the event's ce-id: unique in the log
-//	type               its ce-type
+//	type               its ce-type, "" of event.malformed
 //	time               its ce-time, in UTC, RFC 3339 with as many digits after the second as it needs, up to nine
 //	customer_id        whose log it belongs to, "" for nobody's
 //	customer_sequence  the customer's leaves counted from 1, without a gap
@@ -22,18 +22,27 @@
 //	microcredits ?     a whole number: quoted in execution.accepted, debited in execution.debited, charged in execution.completed
 //	steps ?            of execution.completed only: how each step ended, as the event's header galley-steps says it
 //	trace_id ?         the trace (W3C) that it belongs to, 32 hexadecimal digits
-//	subject ?          of event.malformed only: where the event was published
-//	reason ?           of event.malformed only: what is wrong with it
 //	data_digest        SHA-256(salt, data): 16 random bytes, then the event's data; 64 lowercase hexadecimal digits
+//
+// The data of event.malformed is a JSON object in place of the event's own: type, subject, reason and the event's data in base64.
 //
 // In strings " and \ are escaped with \, control characters as \u00xx in lowercase, and nothing else is escaped.
 //
 // The digest commits the log to all of the event while the leaf itself holds none of its data, and says nothing of it to whoever
 // has not the salt: not even whether a guess is right. So data and salt can be erased, and the leaf stays as it is.
 //
+// # Personal data
+//
+// A leaf is for ever, so it holds identifiers, codes, times and amounts, and no text that somebody wrote freely. Ids are made by galley or
+// chosen by the customer: those of customers, agents, recipes, schedules and secrets are, and so are the resource_type and resource_id of
+// an audit.note, and the ids in activities that programs of the installation publish themselves. Whoever chooses them must not choose names
+// or addresses of people: an id stays in the leaf when what it stands for is erased. A run request's message id, a rejection's message, the
+// reasons of people, and anything that a malformed event says are in the data alone.
+//
 // # Version 1
 //
-// It has no customer_sequence, previous and steps, and in place of data_digest a member data_sha256, the SHA-256 of the data alone.
+// It has no customer_sequence, previous and steps, and in place of data_digest a member data_sha256, the SHA-256 of the data alone. Those of
+// event.malformed have type, and after trace_id the members subject and reason: where the event was published, and what is wrong with it.
 // Logs from before the Merkle tree begin with such leaves; none are made any more.
 //
 // Readers must know v: another version may have other members.
@@ -88,7 +97,7 @@ type Leaf struct {
 	// Steps says how each step ended.
 	Steps   string
 	TraceID string
-	// Subject and Reason are set when, and only when, the event is malformed.
+	// Subject and Reason are those of a malformed event, in leaves of version 1 only.
 	Subject string
 	Reason  string
 	// Digest is Digest(salt, data) of the event's data.
@@ -131,10 +140,10 @@ func (l *Leaf) AppendJSON(b []byte) []byte {
 	}
 	b = appendOptional(b, "steps", l.Steps)
 	b = appendOptional(b, "trace_id", l.TraceID)
-	b = appendOptional(b, "subject", l.Subject)
-	b = appendOptional(b, "reason", l.Reason)
 	name := "data_digest"
 	if l.Version == Unchained {
+		b = appendOptional(b, "subject", l.Subject)
+		b = appendOptional(b, "reason", l.Reason)
 		name = "data_sha256"
 	}
 	return append(appendHash(b, name, l.Digest[:]), '}')

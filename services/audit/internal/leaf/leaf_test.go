@@ -105,8 +105,8 @@ func TestGolden(t *testing.T) {
 	for name, input := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			made := leaf.Of(&input)
-			made.CustomerSequence, made.Digest = 1, leaf.Digest(make([]byte, leaf.SaltSize), input.Data)
+			made, payload := leaf.Of(&input)
+			made.CustomerSequence, made.Digest = 1, leaf.Digest(make([]byte, leaf.SaltSize), payload.Data)
 			if name == "completed" {
 				made.CustomerSequence, made.Previous = 3, tree.LeafHash([]byte("the one before"))
 			}
@@ -142,8 +142,6 @@ type decoded struct {
 	Microcredits     *int64    `json:"microcredits"`
 	Steps            string    `json:"steps"`
 	TraceID          string    `json:"trace_id"`
-	Subject          string    `json:"subject"`
-	Reason           string    `json:"reason"`
 	DataDigest       string    `json:"data_digest"`
 }
 
@@ -159,7 +157,7 @@ func requireDecodes(t *testing.T, made *leaf.Leaf) {
 		CustomerSequence: made.CustomerSequence, Previous: got.Previous, Steps: made.Steps,
 		ActorType: made.Actor.Type, ActorID: made.Actor.ID, ActionType: made.Action, ResourceType: made.ResourceType,
 		ResourceID: made.ResourceID, Outcome: made.Outcome, ErrorCode: made.ErrorCode, Microcredits: got.Microcredits,
-		TraceID: made.TraceID, Subject: made.Subject, Reason: made.Reason, DataDigest: hex.EncodeToString(made.Digest[:]),
+		TraceID: made.TraceID, DataDigest: hex.EncodeToString(made.Digest[:]),
 	}
 	require.Equal(t, want, got)
 	require.True(t, made.Time.Equal(got.Time), "%v is not %v", got.Time, made.Time)
@@ -187,7 +185,7 @@ func TestEscaping(t *testing.T) {
 // TestActivityOfNobody: what the operator does may be about no customer.
 func TestActivityOfNobody(t *testing.T) {
 	t.Parallel()
-	made := leaf.Of(new(activityEvent(t, event.Activity{
+	made, _ := leaf.Of(new(activityEvent(t, event.Activity{
 		ActionType: "deadletter.discarded", ResourceType: "deadletter", ResourceID: "7", Outcome: "success", OccurredAt: stored(),
 	}, subject.Activity("", "deadletter.discarded"), event.TypeActivity)))
 	assert.Equal(t, []string{"deadletter.discarded", ""}, []string{made.Action, made.CustomerID})
@@ -231,35 +229,55 @@ func TestMalformed(t *testing.T) {
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			made := leaf.Of(&test.event)
+			made, payload := leaf.Of(&test.event)
 			assert.Equal(t, leaf.ActionMalformed, made.Action)
-			assert.Contains(t, made.Reason, test.reason)
 			assert.Equal(t, test.customer, made.CustomerID)
-			assert.Equal(t, strings.ToValidUTF8(test.event.Subject, "\uFFFD"), made.Subject)
 			assert.Equal(t, stored(), made.Time)
-			assert.Equal(t, made, leaf.Of(&test.event))
+			again, repeated := leaf.Of(&test.event)
+			assert.Equal(t, []any{made, payload}, []any{again, repeated})
 			requireDecodes(t, &made)
+			assert.True(t, payload.Kept)
+			var said leaf.Malformed
+			require.NoError(t, json.Unmarshal(payload.Data, &said))
+			assert.Contains(t, said.Reason, test.reason)
+			assert.Equal(t, strings.ToValidUTF8(test.event.Subject, "\uFFFD"), said.Subject)
+			assert.Equal(t, test.event.Data, said.Data)
 		})
 	}
 }
 
 func TestForeignTextIsBounded(t *testing.T) {
 	t.Parallel()
-	made := leaf.Of(new(rejected(t, "not a customer", strings.Repeat("ä", 1000)+"\x00")))
-	assert.Equal(t, leaf.ActionRejected, made.Action, made.Reason)
+	made, _ := leaf.Of(new(rejected(t, "not a customer", strings.Repeat("ä", 1000)+"\x00")))
+	assert.Equal(t, leaf.ActionRejected, made.Action)
 	assert.Empty(t, made.CustomerID)
-	assert.Equal(t, strings.Repeat("ä", 128), made.ResourceID)
 
 	input := journalEvent(event.Accepted, "{}", event.HeaderActor, "a\nb:"+strings.Repeat("x", 300), event.HeaderTraceParent, "00-zz")
-	made = leaf.Of(&input)
-	assert.Equal(t, leaf.ActionAccepted, made.Action, made.Reason)
+	made, _ = leaf.Of(&input)
+	assert.Equal(t, leaf.ActionAccepted, made.Action)
 	assert.Equal(t, event.Actor{Type: "a\uFFFDb", ID: strings.Repeat("x", 256)}, made.Actor)
 	assert.Empty(t, made.TraceID)
 
-	made = leaf.Of(new(with(rejected(t, "cust_001", ""), event.HeaderTime, "", event.HeaderActor, "somebody")))
+	made, _ = leaf.Of(new(with(rejected(t, "cust_001", ""), event.HeaderTime, "", event.HeaderActor, "somebody")))
 	assert.Equal(t, "RUNS/9", made.ResourceID)
 	assert.Equal(t, stored(), made.Time)
 	assert.Equal(t, event.Actor{ID: "somebody"}, made.Actor)
+}
+
+// TestFreeTextIsNotInTheLeaf: what somebody writes freely can be erased.
+func TestFreeTextIsNotInTheLeaf(t *testing.T) {
+	t.Parallel()
+	const name = "ada.lovelace"
+	rejection := rejected(t, "cust_001", name+"@example.com")
+	malformed := journalEvent(event.Accepted, `{"of":"`+name+`"}`, event.HeaderID, name, event.HeaderType, name)
+	elsewhere := published(t)
+	elsewhere.Subject += "." + name
+	for _, input := range []leaf.Event{rejection, malformed, elsewhere} {
+		made, payload := leaf.Of(&input)
+		assert.NotContains(t, string(made.AppendJSON(nil)), name)
+		assert.Contains(t, string(payload.Data), name)
+		assert.True(t, payload.Kept)
+	}
 }
 
 // FuzzOf: whatever is published, its leaf is JSON that says what the leaf says, and is text that Postgres stores.
@@ -275,11 +293,11 @@ func FuzzOf(f *testing.F) {
 				event.HeaderCredits: {credits}, event.HeaderSteps: {kind}, event.HeaderStatus: {actor}, event.HeaderCode: {id}, event.HeaderTraceParent: {when},
 			},
 		}
-		made := leaf.Of(&input)
+		made, _ := leaf.Of(&input)
 		requireDecodes(t, &made)
 		for _, text := range []string{
 			made.EventID, made.Type, made.CustomerID, made.Actor.Type, made.Actor.ID, made.Action, made.ResourceType, made.ResourceID,
-			made.Outcome, made.ErrorCode, made.TraceID, made.Subject, made.Reason,
+			made.Outcome, made.ErrorCode, made.TraceID,
 		} {
 			require.True(t, utf8.ValidString(text))
 			require.False(t, strings.ContainsFunc(text, unicode.IsControl), "%q", text)
@@ -294,7 +312,7 @@ func BenchmarkOf(b *testing.B) {
 	var buffer []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		made := leaf.Of(&input)
+		made, _ := leaf.Of(&input)
 		buffer = made.AppendJSON(buffer[:0])
 	}
 }
@@ -302,16 +320,16 @@ func BenchmarkOf(b *testing.B) {
 // TestParseTakesTheCanonicalFormOnly: what a verifier accepts has one spelling, also in the first version.
 func TestParseTakesTheCanonicalFormOnly(t *testing.T) {
 	t.Parallel()
-	made := leaf.Of(new(published(t)))
+	made, _ := leaf.Of(new(published(t)))
 	made.CustomerSequence, made.Previous = 2, tree.LeafHash([]byte("x"))
 	good := string(made.AppendJSON(nil))
 	_, err := leaf.Parse([]byte(good))
 	require.NoError(t, err)
 	old := made
-	old.Version = leaf.Unchained
+	old.Version, old.Subject, old.Reason = leaf.Unchained, "galley.activity.x", "no id"
 	parsed, err := leaf.Parse(old.AppendJSON(nil))
 	require.NoError(t, err)
-	assert.Equal(t, leaf.Unchained, parsed.Version)
+	assert.Equal(t, []any{leaf.Unchained, "no id"}, []any{parsed.Version, parsed.Reason})
 	assert.Contains(t, string(old.AppendJSON(nil)), `"data_sha256"`)
 	for name, changed := range map[string]string{
 		"white space":        strings.Replace(good, `,"type"`, `, "type"`, 1),
@@ -322,6 +340,7 @@ func TestParseTakesTheCanonicalFormOnly(t *testing.T) {
 		"uppercase digest":   strings.ToUpper(good[len(good)-20:]),
 		"unknown version":    strings.Replace(good, `{"v":2`, `{"v":3`, 1),
 		"something after it": good + "\n",
+		"member of before":   strings.Replace(good, `,"data_digest"`, `,"reason":"no id","data_digest"`, 1),
 		"nothing":            "",
 	} {
 		_, err := leaf.Parse([]byte(changed))

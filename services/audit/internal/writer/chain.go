@@ -11,9 +11,8 @@ import (
 // entry is an event on its way into the log.
 type entry struct {
 	leaf leaf.Leaf
-	// data is that of the event, whose digest the leaf gets; it is stored beside the leaf when keep says so.
-	data []byte
-	keep bool
+	// payload is what the leaf gets the digest of.
+	payload leaf.Payload
 }
 
 // place is where a customer's chain ends. The zero place is that of a customer without leaves.
@@ -56,7 +55,7 @@ func (t *tip) seal(entries []entry) *sealed {
 		}
 		salt := salts[i*leaf.SaltSize : (i+1)*leaf.SaltSize]
 		e.leaf.CustomerSequence, e.leaf.Previous = end.sequence+1, end.hash
-		e.leaf.Digest = leaf.Digest(salt, e.data)
+		e.leaf.Digest = leaf.Digest(salt, e.payload.Data)
 		encoded := made.rows.set(i, e, salt)
 		hash := tree.LeafHash(encoded)
 		made.tiles = append(made.tiles, made.edge.Append(hash)...)

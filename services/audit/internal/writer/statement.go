@@ -92,8 +92,8 @@ func (c *columns) set(i int, e *entry, salt []byte) []byte {
 	c.resourceType[i], c.resource[i] = l.ResourceType, l.ResourceID
 	c.actorType[i], c.actor[i], c.outcome[i], c.trace[i] = l.Actor.Type, l.Actor.ID, l.Outcome, l.TraceID
 	c.salt[i] = salt
-	if e.keep {
-		c.data[i] = e.data
+	if e.payload.Kept {
+		c.data[i] = e.payload.Data
 	}
 	start := len(c.encoded)
 	c.encoded = l.AppendJSON(c.encoded)

@@ -92,13 +92,10 @@ func (w *Writer) tail(stream, filter string) bus.Tail {
 func (w *Writer) append(ctx context.Context, stream string, after bus.Place, messages []bus.Message) error {
 	entries := make([]entry, len(messages))
 	for i, message := range messages {
-		data := message.Data()
-		entries[i].leaf = leaf.Of(&leaf.Event{
+		entries[i].leaf, entries[i].payload = leaf.Of(&leaf.Event{
 			Stream: stream, Sequence: message.Sequence, Stored: message.Stored,
-			Subject: message.Subject(), Header: message.Headers(), Data: data,
+			Subject: message.Subject(), Header: message.Headers(), Data: message.Data(),
 		})
-		// The journal's data is large and is kept elsewhere; what an activity says is kept nowhere else.
-		entries[i].data, entries[i].keep = data, stream == subject.StreamActivity
 	}
 	last := messages[len(messages)-1].Sequence
 	err := w.store(ctx, after, last, entries)
@@ -131,7 +128,7 @@ func (w *Writer) unknown(ctx context.Context, entries []entry) ([]entry, error) 
 func (w *Writer) warn(entries []entry) {
 	for i := range entries {
 		if l := &entries[i].leaf; l.Action == leaf.ActionMalformed {
-			w.log.Warn().Str("event", l.ResourceID).Str("subject", l.Subject).Str("reason", l.Reason).Msg("malformed event, logged as such")
+			w.log.Warn().Str("event", l.ResourceID).Msg("malformed event, logged as such: its data in the log says what is wrong")
 		}
 	}
 }

@@ -201,8 +201,8 @@ func TestMalformedEventsAreLogged(t *testing.T) {
 	}
 	assert.ElementsMatch(t, good, found)
 	var logged int
-	err := e.DB.QueryRow(t.Context(), `SELECT count(*) FROM audit.events WHERE action_type = $1
-		AND event_id LIKE resource_id || '/%' AND convert_from(leaf, 'UTF8')::jsonb->>'reason' <> ''`, leaf.ActionMalformed).Scan(&logged)
+	err := e.DB.QueryRow(t.Context(), `SELECT count(*) FROM audit.events JOIN audit.payloads USING (sequence) WHERE action_type = $1
+		AND event_id LIKE resource_id || '/%' AND convert_from(data, 'UTF8')::jsonb->>'reason' <> ''`, leaf.ActionMalformed).Scan(&logged)
 	require.NoError(t, err)
 	assert.Equal(t, 2*len(bad), logged)
 }
