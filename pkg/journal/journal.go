@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -102,6 +103,11 @@ func (r *Record) Credits() (int64, error) {
 		return 0, fmt.Errorf("event %s: header %s: %w", r.ID(), event.HeaderCredits, err)
 	}
 	return amount, nil
+}
+
+// WaitsForCredits tells whether the event says that the execution waits for credits. Like accepted, it is followed by funded or completed.
+func (r *Record) WaitsForCredits() bool {
+	return r.Kind == event.Waiting && strings.HasSuffix(r.ID(), "/"+event.WaitingForCredits)
 }
 
 // Recipe is what the execution runs, from the header that accepted, funded and completed have.

@@ -70,7 +70,7 @@ type compilation struct {
 func (k *compilation) recipe(document *document) *Recipe {
 	recipe := &Recipe{
 		Agent: document.agent, ID: document.id, Description: document.description, Timeout: document.timeout, Concurrency: document.concurrency,
-		input: k.schema(document.input), output: k.schema(document.output), canonical: document.canonical(),
+		CreditWait: document.creditWait, input: k.schema(document.input), output: k.schema(document.output), canonical: document.canonical(),
 	}
 	recipe.Stages = k.stages(document.steps)
 	recipe.Steps = k.steps

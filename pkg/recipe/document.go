@@ -58,6 +58,7 @@ type document struct {
 	input, output *node
 	timeout       time.Duration
 	concurrency   int
+	creditWait    time.Duration
 	// maxCredits is what maxCreditsAt says.
 	maxCredits   credit.Micro
 	maxCreditsAt *node
@@ -106,7 +107,7 @@ func (d *decoder) document(root *node) *document {
 }
 
 func (d *decoder) spec(doc *document, spec *node) {
-	if !d.object(spec, "input", "output", "timeout", "concurrency", "max_credits", "defaults", "steps", "result") {
+	if !d.object(spec, "input", "output", "timeout", "concurrency", "on_insufficient_credits", "credit_wait", "max_credits", "defaults", "steps", "result") {
 		return
 	}
 	doc.input = d.optional(spec.field("input"), kindObject)
@@ -114,6 +115,7 @@ func (d *decoder) spec(doc *document, spec *node) {
 	doc.result = spec.field("result")
 	d.duration(spec.field("timeout"), MaxTimeout, &doc.timeout)
 	d.count(spec.field("concurrency"), MaxConcurrency, &doc.concurrency)
+	doc.creditWait = d.creditWait(spec, doc.timeout)
 	if doc.maxCreditsAt = spec.field("max_credits"); doc.maxCreditsAt != nil {
 		doc.maxCredits = d.amount(doc.maxCreditsAt)
 	}
@@ -127,4 +129,26 @@ func (d *decoder) spec(doc *document, spec *node) {
 	if list := d.required(spec, "steps"); list != nil && d.is(list, kindList) {
 		d.steps(doc, list, defaults)
 	}
+}
+
+// creditWait is how long an execution waits for credits: whoever is given them late has its whole time-out left before its deadline.
+func (d *decoder) creditWait(spec *node, timeout time.Duration) (wait time.Duration) {
+	mode, limit := spec.field("on_insufficient_credits"), spec.field("credit_wait")
+	if mode == nil || d.oneOf(mode, "fail", "wait") != "wait" {
+		if limit != nil {
+			d.report(CodeInvalidValue, limit, "needs on_insufficient_credits: wait")
+		}
+		return 0
+	}
+	longest := MaxTimeout - timeout
+	if longest == 0 {
+		d.report(CodeInvalidValue, mode, "an execution ends after %s: a timeout of %s leaves no time to wait for credits", MaxTimeout, timeout)
+		return 0
+	}
+	wait = longest
+	d.duration(limit, MaxTimeout, &wait)
+	if wait > longest {
+		d.report(CodeInvalidDuration, limit, "must be at most %s: with the timeout of %s it may not exceed %s", longest, timeout, MaxTimeout)
+	}
+	return wait
 }

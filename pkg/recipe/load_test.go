@@ -39,6 +39,8 @@ spec:
   output: {type: object}
   timeout: 2m
   concurrency: 5
+  on_insufficient_credits: wait
+  credit_wait: 1h
   max_credits: "2.00"
   defaults: {timeout: 10s, retry: {max_attempts: 5, initial: 100ms}}
   steps:
@@ -66,6 +68,7 @@ spec:
 	assert.Equal(t, "Find businesses", r.Description)
 	assert.Equal(t, 2*time.Minute, r.Timeout)
 	assert.Equal(t, 5, r.Concurrency)
+	assert.Equal(t, time.Hour, r.CreditWait)
 	assert.Equal(t, "0.020001", r.Quote().String())
 	assert.Equal(t, []string{"name", "wanted"}, r.VarsUsed)
 	require.Len(t, r.Steps, 3)
@@ -98,6 +101,7 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, recipe.DefaultTimeout, r.Timeout)
 	assert.Zero(t, r.Concurrency, "no limit")
+	assert.Zero(t, r.CreditWait, "it fails at once")
 	assert.Equal(t, recipe.DefaultStepTimeout, r.Steps[0].Timeout)
 	assert.Equal(t, 3, r.Steps[0].Retry.MaxAttempts)
 	assert.Nil(t, r.Result)
@@ -165,13 +169,20 @@ func TestProblems(t *testing.T) {
 		spec string
 		want []string
 	}{
-		"no steps":               {"steps: []", []string{"5:10 /spec/steps INVALID_VALUE"}},
-		"concurrency of nothing": {"concurrency: 0\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
-		"concurrency too high":   {"concurrency: 1001\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
-		"concurrency in parts":   {"concurrency: 1.5\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
-		"steps missing":          {"timeout: 1m", []string{"5:3 /spec/steps MISSING_FIELD"}},
-		"steps of another type":  {"steps: {a: 1}", []string{"5:10 /spec/steps WRONG_TYPE"}},
-		"a step of another type": {"steps: [1]", []string{"5:11 /spec/steps/0 WRONG_TYPE"}},
+		"no steps":                  {"steps: []", []string{"5:10 /spec/steps INVALID_VALUE"}},
+		"short of credits":          {"on_insufficient_credits: hope\n" + step("price: 1"), []string{"5:28 /spec/on_insufficient_credits INVALID_VALUE"}},
+		"short of no credits":       {"on_insufficient_credits: 1\n" + step("price: 1"), []string{"5:28 /spec/on_insufficient_credits WRONG_TYPE"}},
+		"waits and fails":           {"on_insufficient_credits: fail\ncredit_wait: 1h\n" + step("price: 1"), []string{"6:16 /spec/credit_wait INVALID_VALUE"}},
+		"waits for nothing":         {"credit_wait: 1h\n" + step("price: 1"), []string{"5:16 /spec/credit_wait INVALID_VALUE"}},
+		"no duration to wait":       {"on_insufficient_credits: wait\ncredit_wait: soon\n" + step("price: 1"), []string{"6:16 /spec/credit_wait INVALID_DURATION"}},
+		"waits beyond the deadline": {"on_insufficient_credits: wait\ncredit_wait: 24h\n" + step("price: 1"), []string{"6:16 /spec/credit_wait INVALID_DURATION"}},
+		"no time to wait":           {"timeout: 24h\non_insufficient_credits: wait\n" + step("price: 1"), []string{"6:28 /spec/on_insufficient_credits INVALID_VALUE"}},
+		"concurrency of nothing":    {"concurrency: 0\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
+		"concurrency too high":      {"concurrency: 1001\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
+		"concurrency in parts":      {"concurrency: 1.5\nsteps: [{id: a, uses: state.set, with: {x: 1}}]", []string{"5:16 /spec/concurrency INVALID_VALUE"}},
+		"steps missing":             {"timeout: 1m", []string{"5:3 /spec/steps MISSING_FIELD"}},
+		"steps of another type":     {"steps: {a: 1}", []string{"5:10 /spec/steps WRONG_TYPE"}},
+		"a step of another type":    {"steps: [1]", []string{"5:11 /spec/steps/0 WRONG_TYPE"}},
 		"empty step": {"steps: [{}]", []string{
 			"5:11 /spec/steps/0/id MISSING_FIELD", "5:11 /spec/steps/0/uses MISSING_FIELD", "5:11 /spec/steps/0/with MISSING_FIELD",
 		}},

@@ -32,6 +32,9 @@ type Recipe struct {
 	Timeout time.Duration
 	// Concurrency is how many executions of the recipe, all versions together, may be under way at the same time, 0 for no limit.
 	Concurrency int
+	// CreditWait is how long an execution waits for credits that it is short of, 0 when it fails at once. With Timeout it is at most
+	// MaxTimeout.
+	CreditWait time.Duration
 	// Result is the template of the response's data; nil when the document has none: then it is the final state, or the last
 	// step's output where no state was written.
 	Result *Template

@@ -28,11 +28,15 @@ const (
 	Started Kind = "started"
 	// Step is a durable checkpoint. Data: Checkpoint. Appended by the executor.
 	Step Kind = "step"
-	// Waiting says that nobody works on the execution until it is woken. Data: Checkpoint. Appended by the executor.
+	// Waiting says that nobody works on the execution until it is woken. Data: Checkpoint. Appended by the executor; and, before funded, by
+	// billing, with the number WaitingForCredits: then the execution waits until the balance covers it.
 	Waiting Kind = "waiting"
 	// Completed ends the journal, exactly once. Data: Response. Appended by whoever ends the execution.
 	Completed Kind = "completed"
 )
+
+// WaitingForCredits stands in the place of the number of a waiting event that billing appends.
+const WaitingForCredits = "credits"
 
 // Type is the CloudEvents type of the journal event.
 func (k Kind) Type() string {
@@ -74,6 +78,8 @@ const (
 	// HeaderCredits is a whole number of micro-credits: in accepted the quoted maximum, in funded what was debited, in completed
 	// what is charged in the end.
 	HeaderCredits = "ce-microcredits"
+	// HeaderCreditsUntil (accepted of an execution that waits for credits when it is short of them) is until when, in RFC 3339.
+	HeaderCreditsUntil = "ce-creditsuntil"
 	// HeaderStatus (completed only) is the status of the response.
 	HeaderStatus = "ce-status"
 	// HeaderCode (completed only) is the code of the first error, absent on success.
@@ -105,7 +111,7 @@ const (
 	// StatusRunning: funded, or in the middle of its steps.
 	StatusRunning Status = "running"
 	// StatusWaiting: in the middle of its steps, of which those that can go on wait for a time, an event, an approval or another
-	// execution.
+	// execution; or before its first step, waiting for credits or for a slot.
 	StatusWaiting Status = "waiting"
 	// StatusSuccess: every step that was not skipped succeeded and the output is valid.
 	StatusSuccess Status = "success"
@@ -254,7 +260,7 @@ const (
 
 // Wait is a step, or one item of a foreach, that waits; or the execution itself, before its first step.
 type Wait struct {
-	// Step is absent when the execution waits for a slot.
+	// Step is absent when the execution waits for credits or for a slot.
 	Step string `json:"step,omitempty"`
 	// Item is the index in a foreach, absent otherwise.
 	Item *int `json:"item,omitempty"`
@@ -272,6 +278,8 @@ type Wait struct {
 	Execution string `json:"execution,omitempty"`
 	// Slot is the limit because of which the execution may not begin yet.
 	Slot SlotLimit `json:"slot,omitempty"`
+	// Credits is what the balance has to cover before the execution may begin.
+	Credits credit.Micro `json:"credits,omitempty"`
 }
 
 // SlotLimit says of what there are as many executions under way as there may be.

@@ -101,7 +101,8 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.deps.Register(events, follower, reconciler); err != nil {
 		return err
 	}
-	return lifecycle.Run(ctx, follower.Run, events.Run, sweep, renewer.Run, teller.Run, queries.Run, reconciler.Run, reconciler.Answer)
+	return lifecycle.Run(ctx, follower.Run, follower.Tell, events.Run, sweep, renewer.Run, teller.Run, queries.Run,
+		reconciler.Run, reconciler.Answer)
 }
 
 // Checks implements process.Service. Their texts can be read without a key, so they hold no address.

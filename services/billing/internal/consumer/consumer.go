@@ -1,4 +1,5 @@
-// Package consumer follows the journal: it debits what was accepted, and settles what has completed, in batches.
+// Package consumer follows the journal: it debits what was accepted, and settles what has completed, in batches. It tells the journal
+// what was decided about executions that had to wait for credits.
 //
 // For each batch, in this order: one transaction of the ledger; one append of the next events; the acknowledgements. Whatever
 // dies in between, the messages are delivered again, and the ledger gives the same answers, from which the same events are made.
@@ -30,10 +31,12 @@ const (
 	redelivery = time.Second
 )
 
-// Journal appends events and answers callers; a *journal.Journal.
+// Journal appends events, answers callers, and reads what executions that waited stand at; a *journal.Journal.
 type Journal interface {
 	Append(ctx context.Context, entries ...journal.Entry) []journal.Result
 	Reply(ctx context.Context, asked, header nats.Header, data []byte) error
+	Last(ctx context.Context, execution subject.Execution) (journal.Record, error)
+	First(ctx context.Context, execution subject.Execution) (journal.Record, error)
 }
 
 // Deps is what a Consumer works with.
@@ -151,18 +154,17 @@ func (c *Consumer) settled(m *message, charge *ledger.Charge) {
 // appended does what is left to do for a message after the append of its next event. It returns an error when that has to be
 // tried again.
 func (c *Consumer) appended(ctx context.Context, m *message, entry *journal.Entry, result journal.Result) error {
-	header, response, ended := entry.Header, entry.Data, entry.Kind == event.Completed
+	last := &journal.Record{Kind: entry.Kind, Header: entry.Header, Data: entry.Data}
 	if moved, ok := errors.AsType[*journal.MovedError](result.Err); ok {
-		// An earlier delivery came this far and may have died before it answered the caller; or the execution was cancelled.
-		header, response, ended = moved.Last.Header, moved.Last.Data, ended && moved.Last.Kind == event.Completed
+		// An earlier delivery came this far and may have died before it answered the caller; or the execution was cancelled. Where it waited
+		// for credits, Tell goes on.
+		last = &moved.Last
 	} else if result.Err != nil {
 		again(m)
 		return result.Err
 	}
-	if ended {
-		if err := c.Journal.Reply(ctx, m.record.Header, header, response); err != nil {
-			c.Logger.Debug().Err(err).Str("execution", m.record.Execution.ID).Msg("caller not answered, the journal has the response")
-		}
+	if entry.Kind == event.Completed {
+		c.reply(ctx, m, last)
 	}
 	_ = m.Ack()
 	return nil

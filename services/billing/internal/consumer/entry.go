@@ -20,13 +20,15 @@ func (m *message) follow(charge *ledger.Charge, now time.Time) (*journal.Entry, 
 		return m.funded(charge, now)
 	case ledger.StateRefused:
 		return m.refused(charge, now)
+	case ledger.StateWaiting:
+		return m.waiting(now)
 	case ledger.StateSettled:
 		return nil, nil //nolint:nilnil // see above
 	}
 	return nil, fmt.Errorf("charge in state %q", charge.State)
 }
 
-// next is the event that follows accepted.
+// next is the milestone that follows accepted, or the wait for credits.
 func (m *message) next(kind event.Kind, credits int64, now time.Time, data []byte) *journal.Entry {
 	header := journal.NewHeader()
 	handOn := []string{event.HeaderSubject, event.HeaderActor, event.HeaderTraceParent}
@@ -40,7 +42,7 @@ func (m *message) next(kind event.Kind, credits int64, now time.Time, data []byt
 	}
 	header[event.HeaderCredits] = []string{strconv.FormatInt(credits, 10)}
 	return &journal.Entry{
-		Execution: m.record.Execution, Kind: kind, Expect: m.record.Sequence, Source: query.ServiceBilling, Time: now,
+		Execution: m.record.Execution, Kind: kind, Expect: m.expect, Source: query.ServiceBilling, Time: now,
 		Header: header, Data: data,
 	}
 }
@@ -65,6 +67,10 @@ func (m *message) funded(charge *ledger.Charge, now time.Time) (*journal.Entry, 
 // refused ends the execution: nothing was run, nothing is charged.
 func (m *message) refused(charge *ledger.Charge, now time.Time) (*journal.Entry, error) {
 	waited := max(now.Sub(m.record.Stored), 0).Milliseconds()
+	reason := fmt.Sprintf("the execution may cost up to %s credits, the balance is %s", m.instruction.Amount, charge.BalanceAfter)
+	if until := m.instruction.Wait.Until; !until.IsZero() {
+		reason += ", and it has waited until " + until.Format(time.RFC3339)
+	}
 	data, err := json.Marshal(event.Response{
 		RecipeID:      m.recipe.RecipeID,
 		AgentID:       m.recipe.AgentID,
@@ -76,11 +82,7 @@ func (m *message) refused(charge *ledger.Charge, now time.Time) (*journal.Entry,
 		Metadata: event.Metadata{
 			DurationMS: waited, Receipt: event.Receipt{Quoted: m.instruction.Amount}, Timestamp: now, Steps: []event.StepSummary{},
 		},
-		Errors: []problem.Error{{
-			Code: problem.InsufficientCredits,
-			Message: fmt.Sprintf("the execution may cost up to %s credits, the balance is %s",
-				m.instruction.Amount, charge.BalanceAfter),
-		}},
+		Errors: []problem.Error{{Code: problem.InsufficientCredits, Message: reason}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode response: %w", err)
@@ -90,4 +92,23 @@ func (m *message) refused(charge *ledger.Charge, now time.Time) (*journal.Entry,
 	entry.Header.Set(event.HeaderCode, string(problem.InsufficientCredits))
 	entry.Header.Set(event.HeaderDuration, strconv.FormatInt(waited, 10))
 	return entry, nil
+}
+
+// waiting says that the execution waits for credits, until when at most, and that nothing has been done of it.
+func (m *message) waiting(now time.Time) (*journal.Entry, error) {
+	data, err := json.Marshal(event.Checkpoint{
+		ExecutionID: m.record.Execution.ID, StartedAt: m.record.Stored, Steps: []event.StepOutcome{},
+		Waits: []event.Wait{{Since: m.record.Stored, Until: m.instruction.Wait.Until, Credits: m.instruction.Amount}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode checkpoint: %w", err)
+	}
+	header := journal.NewHeader()
+	if values := m.record.Header[event.HeaderTraceParent]; len(values) > 0 {
+		header[event.HeaderTraceParent] = values
+	}
+	return &journal.Entry{
+		Execution: m.record.Execution, Kind: event.Waiting, Qualifier: event.WaitingForCredits, Expect: m.expect,
+		Source: query.ServiceBilling, Time: now, Header: header, Data: data,
+	}, nil
 }

@@ -80,13 +80,15 @@ func newBus(t *testing.T, conn *nats.Conn) *bus.Bus {
 func (s *site) run(t *testing.T, events consumer.Journal) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	follower := consumer.New(consumer.Deps{
 		Bus: s.bus, Journal: events, Ledger: s.ledger, AckWait: 2 * time.Second, Clock: clock.System, Logger: zerolog.Nop(),
 	})
 	go func() { done <- follower.Run(ctx) }()
+	go func() { done <- follower.Tell(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
+		assert.NoError(t, <-done)
 		assert.NoError(t, <-done)
 	})
 	t.Cleanup(stop)
@@ -117,6 +119,14 @@ func request(execution subject.Execution, quoted credit.Micro) event.Request {
 // accept does as ingest does. reply may be empty.
 func (s *site) accept(t *testing.T, execution subject.Execution, quoted credit.Micro, reply string) uint64 {
 	t.Helper()
+	return s.acceptWaiting(t, execution, quoted, reply, 0)
+}
+
+// acceptWaiting accepts an execution that waits for credits for so long, if it is above 0.
+func (s *site) acceptWaiting(
+	t *testing.T, execution subject.Execution, quoted credit.Micro, reply string, wait time.Duration,
+) uint64 {
+	t.Helper()
 	data, err := json.Marshal(request(execution, quoted))
 	require.NoError(t, err)
 	header := nats.Header{
@@ -126,6 +136,9 @@ func (s *site) accept(t *testing.T, execution subject.Execution, quoted credit.M
 	}
 	if reply != "" {
 		header.Set(event.HeaderReply, reply)
+	}
+	if wait > 0 {
+		header.Set(event.HeaderCreditsUntil, clock.System().Add(wait).Format(time.RFC3339Nano))
 	}
 	return s.append(t, journal.Entry{Execution: execution, Kind: event.Accepted, Source: "ingest", Header: header, Data: data})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,6 +22,8 @@ type message struct {
 	// recipe is what is run; it is read from accepted only.
 	recipe      event.RecipeVersion
 	instruction ledger.Instruction
+	// expect is the sequence of the execution's last event.
+	expect uint64
 }
 
 // decode reads an event by its subject and headers alone. An error means that nobody can ever process it.
@@ -29,7 +32,7 @@ func decode(delivered jetstream.Msg) (message, error) {
 	if err != nil {
 		return message{}, err
 	}
-	decoded := message{Msg: delivered, record: record}
+	decoded := message{Msg: delivered, record: record, expect: record.Sequence}
 	amount, err := record.Credits()
 	if err != nil {
 		return message{}, err
@@ -48,6 +51,9 @@ func decode(delivered jetstream.Msg) (message, error) {
 	switch record.Kind {
 	case event.Accepted:
 		decoded.instruction.Action = ledger.Debit
+		if err := decoded.readWait(); err != nil {
+			return message{}, err
+		}
 		return decoded, decoded.checkAccepted()
 	case event.Completed:
 		decoded.instruction.Action = ledger.Settle
@@ -64,4 +70,18 @@ func (m *message) checkAccepted() (err error) {
 	}
 	m.recipe, err = m.record.Recipe()
 	return err
+}
+
+// readWait reads until when the execution waits for credits; few do. The order of those that wait is that of the journal.
+func (m *message) readWait() error {
+	text := m.record.Header.Get(event.HeaderCreditsUntil)
+	if text == "" {
+		return nil
+	}
+	until, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return fmt.Errorf("header %s: %w", event.HeaderCreditsUntil, err)
+	}
+	m.instruction.Wait = ledger.Wait{Until: until.UTC(), Place: m.record.Sequence}
+	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/galley-engine/galley/schemas/subject"
 )
 
 // Customers of which something has waited too long, or is covered: what was left by a transaction that looked at a page, or whose balance says
@@ -62,6 +64,11 @@ type Decision struct {
 	// Instruction is what was asked for.
 	Instruction Instruction
 	at          time.Time
+}
+
+// Subject names the execution in the journal.
+func (d *Decision) Subject() subject.Execution {
+	return subject.Execution{Customer: d.Customer, ID: d.Execution.String()}
 }
 
 const decisions = `SELECT customer_id, execution_id, place, amount, until, decided_at, state, debited, charged, balance_after,

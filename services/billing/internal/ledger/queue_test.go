@@ -168,7 +168,7 @@ func TestManyWait(t *testing.T) {
 	for i := range batch {
 		batch[i] = ledger.Instruction{
 			Key: ledger.Key{Customer: "a", Execution: uuid.New()}, Action: ledger.Debit, Amount: 1,
-			Wait: ledger.Wait{Until: now().Add(time.Hour), Place: uint64(i + 1)}, //nolint:gosec // a few
+			Wait: ledger.Wait{Until: now().Add(time.Hour), Place: uint64(i + 1)},
 		}
 	}
 	bank.apply(t, batch)
