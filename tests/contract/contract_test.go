@@ -67,6 +67,7 @@ func events() map[string]struct {
 		"low_balance": {contract.Alert, &event.Alert{}},
 		"exhausted":   {contract.Alert, &event.Alert{}},
 		"limits":      {contract.Limits, &event.Limits{}},
+		"tree_head":   {contract.TreeHead, &event.TreeHead{}},
 	}
 }
 
@@ -323,7 +324,7 @@ func TestDocumentationNamesEverything(t *testing.T) {
 		subject.Execution{Customer: "<customer>", ID: "<execution>"}.Notify(),
 		subject.RunRequest("<customer>"), subject.RunRejected("<customer>"), subject.Activity("<customer>", "<resource>.<verb>"),
 		subject.Billing("<customer>", "<event>"), event.AlertLowBalance.Type(), event.AlertExhausted.Type(),
-		subject.Limits("<customer>"), event.TypeLimits,
+		subject.Limits("<customer>"), event.TypeLimits, subject.StreamTreeHeads, subject.TreeHead, event.TypeTreeHead,
 		subject.DeadLetter("<stream>"), subject.Query("<service>", "<name>"),
 		"galley.execution.<shard>.<customer>.<execution>.<event>", "galley.execution.<shard>.<customer>.<execution>.<event>.<number>",
 		subject.ExecutionMilestones,

@@ -28,6 +28,7 @@ const (
 	Activity   = "activity"
 	Alert      = "alert"
 	Limits     = "limits"
+	TreeHead   = "tree-head"
 	Headers    = "headers"
 )
 
@@ -103,6 +104,7 @@ func types() map[string]string {
 		event.AlertLowBalance.Type(): Alert,
 		event.AlertExhausted.Type():  Alert,
 		event.TypeLimits:             Limits,
+		event.TypeTreeHead:           TreeHead,
 	}
 }
 
