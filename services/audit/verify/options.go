@@ -1,0 +1,56 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/galley-engine/galley/pkg/clock"
+)
+
+// DefaultMaxFindings is how many findings a Report lists when Options say nothing else.
+const DefaultMaxFindings = 100
+
+// Options say what is verified against. The zero Options lack the key.
+type Options struct {
+	// Key is the log's public key in its text form, <name>+<hash>+<key>, from a source other than what is verified. It is needed.
+	Key string
+	// Published are signed tree heads known from elsewhere, as they were signed: from the stream TREE_HEADS, a file, a customer. The log
+	// must still be the one they are of. Without them a log that was written anew with the right key, or put back to an older state,
+	// looks whole.
+	Published []string
+	// MaxFindings bounds the findings that are listed, DefaultMaxFindings when 0. The others are only counted.
+	MaxFindings int
+	// Workers is how many goroutines parse and hash, as many as there are processors when 0.
+	Workers int
+	// Clock measures the duration, the system's when nil.
+	Clock clock.Clock
+}
+
+// ErrKey says that Options.Key is not a public key.
+var ErrKey = errors.New("not a public key, <name>+<hash>+<key>")
+
+// settings are Options with their defaults, and the key read.
+type settings struct {
+	Options
+	verifier note.Verifier
+}
+
+func (o Options) settings() (*settings, error) {
+	verifier, err := note.NewVerifier(o.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+	}
+	if o.MaxFindings <= 0 {
+		o.MaxFindings = DefaultMaxFindings
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.System
+	}
+	return &settings{Options: o, verifier: verifier}, nil
+}
