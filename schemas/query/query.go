@@ -98,6 +98,8 @@ type BalanceReply struct {
 	Overdraft credit.Micro `json:"overdraft"`
 	// LowBalance is the balance below which the customer is told; absent for none.
 	LowBalance *credit.Micro `json:"low_balance,omitempty"`
+	// Waiting counts the executions that wait for credits.
+	Waiting int `json:"waiting,omitempty"`
 	// Grants are those of which something is left, at most MaxLots, in the order in which they are burnt.
 	Grants []Lot `json:"grants"`
 }

@@ -20,11 +20,13 @@ import (
 	"github.com/galley-engine/galley/pkg/secret"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/control"
 	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
 	"github.com/galley-engine/galley/services/ingest/internal/intake"
+	"github.com/galley-engine/galley/services/ingest/internal/login"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	"github.com/galley-engine/galley/services/ingest/internal/queue"
 	"github.com/galley-engine/galley/services/ingest/internal/reply"
@@ -140,17 +142,19 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 		Pool: writer, Bus: messages, Journal: executions, Recipes: found, Interval: watch.Interval, Clock: now, Log: log,
 	})
 	requests := queue.New(queue.Deps{Bus: messages, Pool: writer, Clock: now, Log: log})
+	activities := activity.NewRecorder(reader, events, now)
+	logins := login.New(activities, now, log)
 	api := httpapi.New(httpapi.Deps{
 		Executor: acceptor, Quoter: acceptor, Executions: history, Usage: usage.NewReader(reader), Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
 		DeadLetters: deadletter.New(messages, reader, events, now), Bus: messages,
-		Checks:      s.Checks(),
+		Activities: activities, Logins: logins, Checks: s.Checks(),
 		OperatorKey: s.config.OperatorKey, Clock: now, Log: log,
 	})
 
 	// The API stops first: what it stands on stays until the callers under way have their answers.
 	beneath, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	return lifecycle.Run(beneath, inbox.Run, found.Run, acceptor.AnswerChildren,
+	return lifecycle.Run(beneath, inbox.Run, found.Run, logins.Run, acceptor.AnswerChildren,
 		func(ctx context.Context) error { return history.AnswerOutcomes(ctx, messages) },
 		func(beneath context.Context) error {
 			defer release()

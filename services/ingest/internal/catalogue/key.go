@@ -18,9 +18,9 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
-// A key is keyPrefix and 256 random bits in base64url. The prefix lets people and secret scanners recognise it.
+// KeyPrefix begins every API key: 256 random bits in base64url. The prefix lets people and secret scanners recognise it.
 const (
-	keyPrefix = "gk_"
+	KeyPrefix = "gk_"
 	keyBytes  = 32
 	keyIDSize = 8
 )
@@ -65,7 +65,7 @@ func (c *Catalogue) issueKey(ctx context.Context, tx pgx.Tx, customer, name stri
 	_, _ = rand.Read(random[:])
 	key := IssuedKey{
 		KeyID: "key_" + hex.EncodeToString(random[keyBytes:]), Name: name,
-		Secret: keyPrefix + base64.RawURLEncoding.EncodeToString(random[:keyBytes]), CreatedAt: c.clock(),
+		Secret: KeyPrefix + base64.RawURLEncoding.EncodeToString(random[:keyBytes]), CreatedAt: c.clock(),
 	}
 	hash := hashKey(key.Secret)
 	_, err := tx.Exec(ctx, `INSERT INTO ingest.api_keys (key_id, customer_id, hash, name, created_at) VALUES ($1, $2, $3, $4, $5)`,
@@ -91,7 +91,7 @@ func hashKey(secret string) [sha256.Size]byte {
 // hash, so how long that takes says nothing about the key itself.
 func (c *Catalogue) Authenticate(ctx context.Context, secret string) (Identity, error) {
 	unknown := &problem.Error{Code: problem.Unauthenticated, Message: "the API key is not known"}
-	if !strings.HasPrefix(secret, keyPrefix) || len(secret) != len(keyPrefix)+base64.RawURLEncoding.EncodedLen(keyBytes) {
+	if !strings.HasPrefix(secret, KeyPrefix) || len(secret) != len(KeyPrefix)+base64.RawURLEncoding.EncodedLen(keyBytes) {
 		return Identity{}, unknown
 	}
 	hash := hashKey(secret)

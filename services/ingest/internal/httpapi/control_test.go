@@ -144,7 +144,8 @@ func TestSuccessorsAreExecuted(t *testing.T) {
 		require.Equal(t, []any{200, successBody, "wait=7"}, []any{got.status, string(got.body), got.header.Get("Preference-Applied")}, name)
 		command := s.executor.command()
 		require.Regexp(t, "^key_", command.Actor.ID)
-		test.origin.ExecutionID, command.Actor.ID = failedID, ""
+		require.NotNil(t, command.Accepted, "so that it becomes an activity")
+		test.origin.ExecutionID, command.Actor.ID, command.Accepted = failedID, "", nil
 		require.Equal(t, accept.Command{
 			Customer: "alice", Agent: "cook", Recipe: "party", Version: 1, Input: json.RawMessage(`{"n":1}`), IdempotencyKey: "again",
 			Actor: event.Actor{Type: "api_key"}, Trace: testTrace, Wait: 7 * time.Second, Origin: &test.origin,

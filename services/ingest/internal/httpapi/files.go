@@ -19,7 +19,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 )
 
 const (
@@ -145,6 +147,14 @@ func (a *API) uploadFile(ctx context.Context, caller *caller, input *uploadInput
 	case body.err != nil:
 		return nil, brokenBody(body.err)
 	case err != nil:
+		return nil, unavailable(filesAway, err)
+	}
+	// A file that the audit log will not have is told to nobody: without its id it is as good as not there.
+	err = a.activities.Record(ctx, activity.Entry{
+		Customer: customer, Action: event.ActionFileUploaded, ResourceID: stored.ID, Author: requestOf(ctx).author(),
+		After: map[string]any{"name": stored.Name, "content_type": stored.ContentType, "size": stored.Size},
+	})
+	if err != nil {
 		return nil, unavailable(filesAway, err)
 	}
 	return &uploadOutput{Location: filesPath + "/" + stored.ID, Body: File(stored)}, nil

@@ -22,9 +22,11 @@ import (
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/control"
 	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
+	"github.com/galley-engine/galley/services/ingest/internal/login"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	"github.com/galley-engine/galley/services/ingest/internal/schedule"
 	"github.com/galley-engine/galley/services/ingest/internal/usage"
@@ -69,6 +71,8 @@ type Deps struct {
 	Schedules   *schedule.Store
 	Watch       *watch.Watch
 	DeadLetters *deadletter.Desk
+	Activities  *activity.Recorder
+	Logins      *login.Log
 	Bus         *bus.Bus
 	// Checks are this service's own dependencies.
 	Checks []health.Check
@@ -89,6 +93,8 @@ type API struct {
 	schedules    *schedule.Store
 	watch        *watch.Watch
 	deadLetters  *deadletter.Desk
+	activities   *activity.Recorder
+	logins       *login.Log
 	bus          *bus.Bus
 	files        *file.Store
 	transfers    *transfers
@@ -106,7 +112,7 @@ type API struct {
 func New(deps Deps) *API {
 	return &API{
 		executor: deps.Executor, quoter: deps.Quoter, executions: deps.Executions, usage: deps.Usage, control: deps.Control, catalogue: deps.Catalogue,
-		schedules: deps.Schedules, watch: deps.Watch, deadLetters: deps.DeadLetters, bus: deps.Bus, checks: deps.Checks,
+		schedules: deps.Schedules, watch: deps.Watch, deadLetters: deps.DeadLetters, activities: deps.Activities, logins: deps.Logins, bus: deps.Bus, checks: deps.Checks,
 		files: file.NewStore(deps.Bus.JS), transfers: newTransfers(),
 		watches:      make(chan struct{}, maxWatches),
 		operatorHash: sha256.Sum256([]byte(deps.OperatorKey)), clock: deps.Clock, log: deps.Log,

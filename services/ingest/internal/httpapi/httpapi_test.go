@@ -31,10 +31,12 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/ingest/internal/accept"
+	"github.com/galley-engine/galley/services/ingest/internal/activity"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/control"
 	"github.com/galley-engine/galley/services/ingest/internal/deadletter"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
+	"github.com/galley-engine/galley/services/ingest/internal/login"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
 	inbox "github.com/galley-engine/galley/services/ingest/internal/reply"
 	"github.com/galley-engine/galley/services/ingest/internal/schedule"
@@ -130,10 +132,12 @@ func newServerWith(t *testing.T, secretsKey string) *server {
 		Pool: open(migrations.Role), Bus: messages, Journal: executions, Recipes: found, Interval: time.Hour, Clock: clock.System,
 		Log: zerolog.New(s.log),
 	})
+	activities := activity.NewRecorder(reader, events, clock.System)
+	logins := login.New(activities, clock.System, zerolog.New(s.log))
 	api := httpapi.New(httpapi.Deps{
 		Executor: s.executor, Quoter: acceptor, Executions: history, Usage: usage.NewReader(reader), Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
 		DeadLetters: deadletter.New(messages, reader, events, clock.System),
-		Bus:         messages, Checks: []health.Check{{Name: "postgres", Probe: reader.Ping}}, OperatorKey: operatorKey,
+		Activities:  activities, Logins: logins, Bus: messages, Checks: []health.Check{{Name: "postgres", Probe: reader.Ping}}, OperatorKey: operatorKey,
 		Clock: clock.System, Log: zerolog.New(s.log),
 	})
 	var config net.ListenConfig
@@ -143,7 +147,7 @@ func newServerWith(t *testing.T, secretsKey string) *server {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- lifecycle.Run(ctx, events.Run, found.Run, func(ctx context.Context) error { return api.Run(ctx, listener) })
+		done <- lifecycle.Run(ctx, events.Run, found.Run, logins.Run, func(ctx context.Context) error { return api.Run(ctx, listener) })
 	}()
 	s.stop = sync.OnceFunc(func() {
 		cancel()

@@ -97,13 +97,13 @@ func routes() map[string]route {
 	}
 }
 
-func (r route) call(t *testing.T, s *server, key, customer string) *reply {
+func (r route) call(t *testing.T, s *server, key, customer string, headers ...string) *reply {
 	t.Helper()
 	name := func(text string) string { return strings.ReplaceAll(text, "%s", customer) }
 	if r.body == "" {
-		return s.call(t, key, r.method, name(r.path), nil)
+		return s.call(t, key, r.method, name(r.path), nil, headers...)
 	}
-	return s.call(t, key, r.method, name(r.path), name(r.body))
+	return s.call(t, key, r.method, name(r.path), name(r.body), headers...)
 }
 
 func TestEveryRouteIsHere(t *testing.T) {

@@ -2,17 +2,13 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -138,32 +134,6 @@ func (c *caller) actor() event.Actor {
 		return event.Actor{Type: "operator", ID: "operator"}
 	}
 	return event.Actor{Type: "api_key", ID: c.keyID}
-}
-
-// guard lets nobody in without a key.
-func (a *API) guard(c *fiber.Ctx) error {
-	// Fiber would unpack the body, to any size.
-	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		p := malformed("the body must not be compressed")
-		p.Status, p.Title = http.StatusUnsupportedMediaType, http.StatusText(http.StatusUnsupportedMediaType)
-		return p
-	}
-	scheme, key, _ := strings.Cut(c.Get(fiber.HeaderAuthorization), " ")
-	if key = strings.TrimSpace(key); key == "" || !strings.EqualFold(scheme, "Bearer") {
-		return newProblem(problem.Unauthenticated, "send an API key: Authorization: Bearer <key>")
-	}
-	current := requestOf(c.UserContext())
-	hash := sha256.Sum256([]byte(key))
-	if subtle.ConstantTimeCompare(hash[:], a.operatorHash[:]) == 1 {
-		current.caller = caller{operator: true}
-		return c.Next()
-	}
-	identity, err := a.catalogue.Authenticate(c.UserContext(), key)
-	if err != nil {
-		return err
-	}
-	current.caller = caller{customer: identity.Customer, keyID: identity.KeyID}
-	return c.Next()
 }
 
 // requireOperator refuses customers.
