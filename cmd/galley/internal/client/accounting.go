@@ -20,7 +20,10 @@ type Quote struct {
 	Quoted     credit.Micro `json:"quoted_credits"`
 	Available  credit.Micro `json:"available_credits"`
 	// Covered tells that what is available is enough.
-	Covered bool         `json:"covered"`
+	Covered bool `json:"covered"`
+	// Waits tells that it waits for credits when it is short of them, Waiting how many do.
+	Waits   bool         `json:"waits_for_credits"`
+	Waiting int          `json:"waiting"`
 	Steps   []QuotedStep `json:"steps"`
 }
 

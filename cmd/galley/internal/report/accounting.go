@@ -25,7 +25,11 @@ func (r *Report) Quote(q client.Quote) {
 	if !q.Covered {
 		covered = red().Render("not covered")
 	}
-	r.Facts([2]string{"at most", q.Quoted.String() + " credits"}, [2]string{"available", q.Available.String() + " credits, " + covered})
+	facts := [][2]string{{"at most", q.Quoted.String() + " credits"}, {"available", q.Available.String() + " credits, " + covered}}
+	if q.Waits && (q.Waiting > 0 || !q.Covered) {
+		facts = append(facts, [2]string{"waits", "for credits, behind " + strconv.Itoa(q.Waiting) + " that wait already"})
+	}
+	r.Facts(facts...)
 }
 
 // price says what a step costs.

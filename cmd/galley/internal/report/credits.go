@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/galley-engine/galley/schemas/query"
@@ -12,6 +13,9 @@ func (r *Report) Balance(balance query.BalanceReply) {
 	r.Heading(balance.CustomerID, balance.Available.String()+" credits")
 	if balance.Overdraft > 0 {
 		r.Facts([2]string{"balance", balance.Posted.String() + " credits"}, [2]string{"overdraft", balance.Overdraft.String() + " credits"})
+	}
+	if balance.Waiting > 0 {
+		r.Facts([2]string{"waiting", strconv.Itoa(balance.Waiting) + " for credits"})
 	}
 	if len(balance.Grants) == 0 {
 		return

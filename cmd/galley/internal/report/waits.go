@@ -34,6 +34,8 @@ func awaited(wait *event.Wait) (kind, name string) {
 		return "approval", printable(wait.Approval)
 	case wait.Execution != "":
 		return "execution", wait.Execution
+	case wait.Credits > 0:
+		return "credits", wait.Credits.String()
 	case wait.Slot != "":
 		return "slot", string(wait.Slot)
 	case wait.Attempts > 0:

@@ -24,9 +24,10 @@ func TestWaits(t *testing.T) {
 		{Step: "c", Until: until, Execution: "e-1"},
 		{Step: "d", Until: until, Attempts: 1},
 		{Step: "e", Until: until},
+		{Until: until, Credits: 370_000},
 	})
 	for _, line := range []string{
-		`a +event +paid +2026-01-01 12:00:00`, `b\.3 +approval +Send.* it\? +2026`, `c +execution +e-1 +2026`, `d +attempt +2 +2026`, `e +time +2026`,
+		`a +event +paid +2026-01-01 12:00:00`, `b\.3 +approval +Send.* it\? +2026`, `c +execution +e-1 +2026`, `d +attempt +2 +2026`, `e +time +2026`, `credits +0.37 +2026`,
 	} {
 		require.Regexp(t, line, out.String())
 	}

@@ -51,7 +51,7 @@ func (l *Ledger) balanceTx(ctx context.Context, tx pgx.Tx, customer string) (que
 
 const (
 	// What is over counts as if it were taken back already.
-	balanceOf = `SELECT balance, overdraft, low_balance, GREATEST(0, balance + overdraft - COALESCE((SELECT sum(remaining)
+	balanceOf = `SELECT balance, overdraft, low_balance, waiting, GREATEST(0, balance + overdraft - COALESCE((SELECT sum(remaining)
 				FROM billing.grants WHERE customer_id = $1 AND open AND expires_at <= $2), 0))::bigint
 		FROM billing.accounts WHERE customer_id = $1`
 
@@ -62,7 +62,7 @@ const (
 
 func queueBalance(batch *pgx.Batch, reply *query.BalanceReply, now time.Time) {
 	batch.Queue(balanceOf, reply.CustomerID, now).QueryRow(func(row pgx.Row) error {
-		err := row.Scan(&reply.Posted, &reply.Overdraft, &reply.LowBalance, &reply.Available)
+		err := row.Scan(&reply.Posted, &reply.Overdraft, &reply.LowBalance, &reply.Waiting, &reply.Available)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}

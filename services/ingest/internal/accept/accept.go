@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
@@ -177,7 +178,7 @@ func (a *Acceptor) prepare(ctx context.Context, command *Command) (prepared, err
 	}
 	return prepared{command: command, pinned: pinned, request: request, entry: journal.Entry{
 		Execution: subject.Execution{Customer: command.Customer, ID: id},
-		Kind:      event.Accepted, Source: query.ServiceIngest, Time: now, Header: header(&request, command.Trace), Data: data,
+		Kind:      event.Accepted, Source: query.ServiceIngest, Time: now, Header: header(&request, pinned.Recipe, command.Trace), Data: data,
 	}}, nil
 }
 
@@ -195,16 +196,19 @@ func invalidInput(err error) error {
 	return invalid
 }
 
-func header(request *event.Request, trace string) nats.Header {
+func header(request *event.Request, run *recipe.Recipe, trace string) nats.Header {
 	if trace == "" {
 		trace = newTrace()
 	}
-	recipe := event.RecipeVersion{AgentID: request.AgentID, RecipeID: request.RecipeID, Version: request.RecipeVersion}
+	ran := event.RecipeVersion{AgentID: request.AgentID, RecipeID: request.RecipeID, Version: request.RecipeVersion}
 	header := journal.NewHeader()
-	header[event.HeaderSubject] = []string{recipe.String()}
+	header[event.HeaderSubject] = []string{ran.String()}
 	header[event.HeaderActor] = []string{request.Actor.String()}
 	header[event.HeaderCredits] = []string{strconv.FormatInt(int64(request.Quoted), 10)}
 	header[event.HeaderTraceParent] = []string{trace}
+	if run.CreditWait > 0 {
+		header[event.HeaderCreditsUntil] = []string{request.AcceptedAt.Add(run.CreditWait).Format(time.RFC3339Nano)}
+	}
 	if request.Parent != nil {
 		parent := subject.Execution{Customer: request.CustomerID, ID: request.Parent.ExecutionID}
 		header[event.HeaderParent] = []string{parent.Due()}

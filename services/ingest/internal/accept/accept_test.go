@@ -30,6 +30,8 @@ apiVersion: galley/v1
 kind: Recipe
 metadata: {agent: cook, id: soup}
 spec:
+  on_insufficient_credits: wait
+  credit_wait: 1h
   input: {type: object, required: [litres], properties: {litres: {type: integer, minimum: 1}, salt: {type: boolean}}, additionalProperties: false}
   steps:
     - {id: boil, uses: state.set, with: {pot: "${input.litres}"}, price: "0.25"}
@@ -138,6 +140,7 @@ func TestExecutePinsWhatCouldChange(t *testing.T) {
 	require.Equal(t, request.AcceptedAt.Add(bus.MaxExecution), request.Deadline)
 	require.Equal(t, "250000", record.Header.Get(event.HeaderCredits))
 	require.Equal(t, "api_key:k1", record.Header.Get(event.HeaderActor))
+	require.Equal(t, request.AcceptedAt.Add(time.Hour).Format(time.RFC3339Nano), record.Header.Get(event.HeaderCreditsUntil))
 	require.Regexp(t, `^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`, record.Header.Get(event.HeaderTraceParent))
 }
 

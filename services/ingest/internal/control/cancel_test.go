@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
@@ -52,6 +53,11 @@ func TestCancelWhereverItIs(t *testing.T) {
 		"step": {func(t *testing.T, s *script) {
 			s.checkpoint(t, event.Step, done)
 		}, checkpointed, []event.Kind{event.Step}, 1500},
+		"waiting for credits": {func(t *testing.T, s *script) {
+			s.append(t, event.Waiting, event.WaitingForCredits, nats.Header{}, event.Checkpoint{
+				StartedAt: f.clock.Now().Add(-1500 * time.Millisecond), Waits: []event.Wait{{Credits: 900_000}},
+			})
+		}, []event.StepSummary{}, []event.Kind{event.Waiting}, 1500},
 		"waiting": {func(t *testing.T, s *script) {
 			s.checkpoint(t, event.Waiting, done)
 		}, checkpointed, []event.Kind{event.Waiting}, 1500},
@@ -72,7 +78,7 @@ func TestCancelWhereverItIs(t *testing.T) {
 				require.Equal(t, test.ms, response.Metadata.DurationMS)
 			}
 			receipt := event.Receipt{Quoted: 900_000}
-			if test.kinds != nil {
+			if test.kinds != nil && name != "waiting for credits" {
 				receipt.Debited, receipt.Refunded = 900_000, 900_000
 			}
 			want := event.Response{

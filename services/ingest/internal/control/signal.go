@@ -186,6 +186,7 @@ func (c *Controller) wake(ctx context.Context, execution subject.Execution) erro
 	case errors.Is(err, journal.ErrNotFound):
 		return nil
 	case err != nil:
+	case last.WaitsForCredits(): // it finds the signal when it begins
 	case last.Kind == event.Waiting:
 		err = c.Bus.Due(ctx, execution.Due())
 	default:

@@ -155,7 +155,7 @@ func (c *Controller) latest(ctx context.Context, old *past) (progress, error) {
 		if err != nil {
 			return progress{}, unread(err)
 		}
-		if record.Kind.HasCheckpoint() {
+		if record.Kind.HasCheckpoint() && !record.WaitsForCredits() {
 			last = record
 		}
 	}
@@ -179,7 +179,7 @@ func (c *Controller) before(ctx context.Context, old *past, may func(step string
 				if err != nil {
 					return progress{}, unread(err)
 				}
-				if !record.Kind.HasCheckpoint() {
+				if !record.Kind.HasCheckpoint() || record.WaitsForCredits() {
 					continue
 				}
 				next, err := old.at(&record)

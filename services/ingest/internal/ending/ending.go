@@ -58,7 +58,7 @@ func Failed(first, last *journal.Record, reason problem.Error, actor event.Actor
 		return nil, err
 	}
 	debited := quoted
-	if last.Kind == event.Accepted {
+	if last.Kind == event.Accepted || last.WaitsForCredits() {
 		debited = 0 // if billing is taking it at this moment, it gives all of it back
 	}
 	response.Metadata.Settle(response.Metadata.GiveBack(), credit.Micro(quoted), credit.Micro(debited))

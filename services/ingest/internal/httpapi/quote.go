@@ -38,6 +38,8 @@ type Quote struct {
 	Steps         []QuotedStep `json:"steps"`
 	Available     credit.Micro `json:"available_credits" doc:"What the customer has"`
 	Covered       bool         `json:"covered" doc:"What the customer has is enough"`
+	Waits         bool         `json:"waits_for_credits,omitempty" doc:"When it is short of credits, it waits for them"`
+	Waiting       int          `json:"waiting,omitempty" doc:"How many executions of the customer wait for credits; one that waits goes behind them"`
 }
 
 // QuotedStep is what a step may cost.
@@ -104,6 +106,7 @@ func (a *API) quote(ctx context.Context, caller *caller, input *JSONBody) (*quot
 	quote := Quote{
 		CustomerID: command.Customer, AgentID: command.Agent, RecipeID: command.Recipe, RecipeVersion: pinned.Version,
 		Quoted: pinned.Recipe.Quote(), Available: balance.Available, Steps: make([]QuotedStep, 0, len(pinned.Recipe.Steps)),
+		Waits: pinned.Recipe.CreditWait > 0, Waiting: balance.Waiting,
 	}
 	quote.Covered = quote.Quoted == 0 || quote.Quoted <= quote.Available
 	for _, step := range pinned.Recipe.Steps {

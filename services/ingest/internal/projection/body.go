@@ -76,7 +76,7 @@ func (e *Execution) price(accepted, last *journal.Record) error {
 		return err
 	}
 	e.Receipt.Quoted = credit.Micro(quoted)
-	if last.Kind != event.Accepted {
+	if last.Kind != event.Accepted && !last.WaitsForCredits() {
 		e.Receipt.Debited = e.Receipt.Quoted
 	}
 	return nil

@@ -2,6 +2,7 @@ package projection_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"testing"
@@ -91,6 +92,20 @@ func header() nats.Header {
 	}
 }
 
+// waitForCredits appends what billing does when credits are short.
+func (f *fixture) waitForCredits(t *testing.T, execution subject.Execution, until time.Time) {
+	t.Helper()
+	last, err := f.journal.Last(t.Context(), execution)
+	require.NoError(t, err)
+	data, err := json.Marshal(event.Checkpoint{Steps: []event.StepOutcome{}, Waits: []event.Wait{{Until: until, Credits: 250_000}}})
+	require.NoError(t, err)
+	waiting := f.journal.Append(t.Context(), journal.Entry{
+		Execution: execution, Kind: event.Waiting, Qualifier: event.WaitingForCredits, Expect: last.Sequence, Source: "test", Time: time.Now(),
+		Data: data,
+	})[0]
+	require.NoError(t, waiting.Err)
+}
+
 // end appends the completed event.
 func (f *fixture) end(t *testing.T, execution subject.Execution, status event.Status) {
 	t.Helper()
@@ -169,6 +184,15 @@ func TestGetFindsWhatIsNotProjectedYet(t *testing.T) {
 	body, err := found.Body()
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"status":"accepted"`)
+
+	until := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.waitForCredits(t, accepted, until)
+	found, known, err = f.Get(t.Context(), accepted)
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, event.StatusWaiting, found.Status)
+	require.Equal(t, event.Receipt{Quoted: 250_000}, found.Receipt, "nothing is debited yet")
+	require.Equal(t, []event.Wait{{Until: until, Credits: 250_000}}, found.Links.Waits)
 
 	ended := f.write(t, "cust_001", event.StatusPartial)
 	found, known, err = f.Get(t.Context(), ended)

@@ -12,8 +12,8 @@ import (
 	"github.com/galley-engine/galley/services/ingest/internal/ending"
 )
 
-// end ends an execution that nobody has ended by its deadline: failed, TIMEOUT, nothing charged. When it moves on meanwhile it is not
-// stuck, and is left alone.
+// end ends an execution that nobody has ended by its deadline: failed, TIMEOUT, nothing charged; or INSUFFICIENT_CREDITS when it waits for
+// credits and billing is not there to say so. When it moves on meanwhile it is not stuck, and is left alone.
 func (w *Watch) end(ctx context.Context, execution subject.Execution) error {
 	last, err := w.Journal.Last(ctx, execution)
 	if err != nil {
@@ -26,9 +26,11 @@ func (w *Watch) end(ctx context.Context, execution subject.Execution) error {
 	if err != nil {
 		return err
 	}
-	end, err := ending.Failed(&first, &last, problem.Error{
-		Code: problem.Timeout, Message: "the execution has not ended before its deadline", Retryable: true,
-	}, event.Actor{Type: "service", ID: query.ServiceIngest}, w.Clock())
+	reason := problem.Error{Code: problem.Timeout, Message: "the execution has not ended before its deadline", Retryable: true}
+	if last.WaitsForCredits() {
+		reason = problem.Error{Code: problem.InsufficientCredits, Message: "the execution has waited for credits until its deadline"}
+	}
+	end, err := ending.Failed(&first, &last, reason, event.Actor{Type: "service", ID: query.ServiceIngest}, w.Clock())
 	if err != nil {
 		return err
 	}

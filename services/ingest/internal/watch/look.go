@@ -69,14 +69,14 @@ func (l *look) classify(ctx context.Context, first, last *journal.Record) (kind 
 	}
 	switch last.Kind {
 	case event.Accepted:
-		if !l.isReady(ctx, query.ServiceBilling) {
-			return "", l.now, nil
-		}
-		return Unfunded, last.Stored, nil
+		return l.unfunded(ctx, last.Stored)
 	case event.Waiting:
 		checkpoint, _, err := last.Checkpoint()
 		if err != nil {
 			return "", time.Time{}, err
+		}
+		if last.WaitsForCredits() {
+			return l.unfunded(ctx, l.wake(ctx, &request, last, &checkpoint))
 		}
 		return Asleep, l.wake(ctx, &request, last, &checkpoint), nil
 	case event.Funded, event.Started, event.Step, event.Completed:
@@ -84,7 +84,15 @@ func (l *look) classify(ctx context.Context, first, last *journal.Record) (kind 
 	return Silent, last.Stored.Add(longest(l.recipe(ctx, &request))), nil
 }
 
-// wake is when an execution that waits is woken at the latest.
+// unfunded is what is said of an execution about which billing should have decided since a moment, if it works.
+func (l *look) unfunded(ctx context.Context, since time.Time) (kind Kind, at time.Time, err error) {
+	if !l.isReady(ctx, query.ServiceBilling) {
+		return "", l.now, nil
+	}
+	return Unfunded, since, nil
+}
+
+// wake is when an execution that waits is woken, or ended, at the latest.
 func (l *look) wake(ctx context.Context, request *event.Request, last *journal.Record, checkpoint *event.Checkpoint) time.Time {
 	wake := request.Deadline
 	earlier := func(at time.Time) {
@@ -99,8 +107,9 @@ func (l *look) wake(ctx context.Context, request *event.Request, last *journal.R
 		if wait.Execution != "" {
 			earlier(last.Stored.Add(event.MaxChildWait))
 		}
+		timed = timed && wait.Credits == 0 // the time-out of a recipe begins when it is paid for,
 		if wait.Slot != "" {
-			timed = false // the time-out of a recipe begins with the slot
+			timed = false // and with the slot
 			earlier(last.Stored.Add(event.MaxSlotWait))
 		}
 	}

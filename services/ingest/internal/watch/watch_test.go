@@ -169,6 +169,23 @@ func (s *script) checkpoint(t *testing.T, kind event.Kind, waits ...time.Duratio
 	return s.append(t, kind, nats.Header{}, checkpoint)
 }
 
+// short has billing say that the execution waits for credits.
+func (s *script) short(t *testing.T, wait time.Duration) *script {
+	t.Helper()
+	data, err := json.Marshal(event.Checkpoint{
+		ExecutionID: s.execution.ID, StartedAt: s.clock.Now(), Steps: []event.StepOutcome{},
+		Waits: []event.Wait{{Since: s.clock.Now(), Until: s.clock.Now().Add(wait), Credits: 900_000}},
+	})
+	require.NoError(t, err)
+	result := s.journal.Append(t.Context(), journal.Entry{
+		Execution: s.execution, Kind: event.Waiting, Qualifier: event.WaitingForCredits, Expect: s.sequence, Source: "test", Time: s.clock.Now(),
+		Data: data,
+	})[0]
+	require.NoError(t, result.Err)
+	s.sequence = result.Sequence
+	return s
+}
+
 // TestKinds has each execution found when it is stuck, how, and not before.
 func TestKinds(t *testing.T) {
 	t.Parallel()
@@ -206,6 +223,9 @@ func TestKinds(t *testing.T) {
 				StartedAt: f.clock.Now(), Waits: []event.Wait{{Slot: event.SlotRecipe, Until: until}},
 			})
 		}, watch.Asleep, 6 * time.Minute},
+		"waits for credits": {func(t *testing.T, f *fixture) *script {
+			return f.accept(t).short(t, 3*time.Hour)
+		}, watch.Unfunded, 3*time.Hour + time.Minute},
 		"not in the journal": {func(t *testing.T, f *fixture) *script { return f.project(t) }, watch.Lost, time.Minute},
 	}
 	f := setUp(t)
@@ -280,6 +300,19 @@ func TestLookGoesOn(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 	require.Nil(t, place)
+}
+
+// TestShortOfCreditsAtTheDeadline: nobody is there to say that credits did not come.
+func TestShortOfCreditsAtTheDeadline(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	s := f.accept(t).short(t, time.Hour)
+	f.clock.Advance(bus.MaxExecution + 2*time.Minute)
+	f.run(t)
+	require.Eventually(t, func() bool {
+		last, err := f.journal.Last(t.Context(), s.execution)
+		return err == nil && last.Kind == event.Completed && last.Header.Get(event.HeaderCode) == string(problem.InsufficientCredits)
+	}, patience, time.Millisecond)
 }
 
 // run has the watch look again and again until the test ends.
