@@ -54,8 +54,6 @@ const (
 	OnePlan = "plan"
 	// RetirePlan (billing): RetirePlanRequest to Plan. Idempotent.
 	RetirePlan = "retire_plan"
-	// AuditEvents (audit): AuditEventsRequest to AuditEventsReply.
-	AuditEvents = "events"
 )
 
 // Readiness tells whether a service can do its work; Checks maps each dependency to "ok" or to what is wrong.
@@ -217,34 +215,4 @@ type Transaction struct {
 	GrantID   string    `json:"grant_id,omitempty"`
 	Reason    string    `json:"reason,omitempty"`
 	CreatedAt time.Time `json:"created_at"`
-}
-
-// AuditEventsRequest asks for audit rows, newest first.
-type AuditEventsRequest struct {
-	CustomerID string `json:"customer_id"`
-	// ResourceID limits the answer to one resource, such as an execution.
-	ResourceID string `json:"resource_id,omitempty"`
-	// Before is the sequence of the last row of the previous page, 0 for the first page.
-	Before int64 `json:"before,omitempty"`
-	Limit  int   `json:"limit"`
-}
-
-// AuditEventsReply is a page of audit rows. Next is the Before of the next page, 0 at the end.
-type AuditEventsReply struct {
-	Events []AuditEvent `json:"events"`
-	Next   int64        `json:"next,omitempty"`
-}
-
-// AuditEvent is a row of the audit log. Leaf is the stored canonical form, verbatim.
-type AuditEvent struct {
-	Sequence     int64           `json:"sequence"`
-	EventID      string          `json:"event_id"`
-	ActionType   string          `json:"action_type"`
-	ResourceType string          `json:"resource_type"`
-	ResourceID   string          `json:"resource_id"`
-	ActorType    string          `json:"actor_type"`
-	ActorID      string          `json:"actor_id"`
-	Outcome      string          `json:"outcome"`
-	OccurredAt   time.Time       `json:"occurred_at"`
-	Leaf         json.RawMessage `json:"leaf"`
 }

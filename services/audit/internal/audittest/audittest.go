@@ -144,7 +144,7 @@ func (e *Env) Activity(tb testing.TB, customer, id string) {
 	tb.Helper()
 	data, err := json.Marshal(event.Activity{
 		CustomerID: customer, ActionType: "recipe.published", ResourceType: "recipe", ResourceID: "discovery",
-		Actor: event.Actor{Type: "api_key", ID: "key_1"}, Outcome: "success",
+		Actor: event.Actor{Type: "api_key", ID: "key_1"}, Changes: json.RawMessage(`{"after":{"version":1}}`), Outcome: "success",
 	})
 	require.NoError(tb, err)
 	e.Publish(tb, subject.Activity(customer, "recipe.published"), nats.Header{

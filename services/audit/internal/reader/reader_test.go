@@ -3,6 +3,7 @@ package reader_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
@@ -20,6 +21,8 @@ import (
 	"github.com/galley-engine/galley/services/audit/internal/writer"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
+
+const patience = time.Minute
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
@@ -102,14 +105,17 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	r := reader.New(nil)
 	for name, request := range map[string]query.AuditEventsRequest{
-		"no customer":     {Limit: 1},
-		"every customer":  {CustomerID: postgres.EveryCustomer, Limit: 1},
-		"no limit":        {CustomerID: "cust_001"},
-		"limit":           {CustomerID: "cust_001", Limit: 201},
-		"negative before": {CustomerID: "cust_001", Limit: 1, Before: -1},
-		"resource":        {CustomerID: "cust_001", Limit: 1, ResourceID: strings.Repeat("x", 257)},
-		"zero byte":       {CustomerID: "cust_001", Limit: 1, ResourceID: "\x00"},
-		"not UTF-8":       {CustomerID: "cust_001", Limit: 1, ResourceID: "\xff"},
+		"no customer":      {Limit: 1},
+		"no such customer": {CustomerID: "a.b", Limit: 1},
+		"time":             {CustomerID: "cust_001", Limit: 1, From: new(time.Unix(2, 0)), To: new(time.Unix(2, 0))},
+		"action":           {CustomerID: "cust_001", Limit: 1, ActionType: "\x00"},
+		"outcome":          {CustomerID: "cust_001", Limit: 1, Outcome: strings.Repeat("x", 257)},
+		"no limit":         {CustomerID: "cust_001"},
+		"limit":            {CustomerID: "cust_001", Limit: 201},
+		"negative before":  {CustomerID: "cust_001", Limit: 1, Before: -1},
+		"resource":         {CustomerID: "cust_001", Limit: 1, ResourceID: strings.Repeat("x", 257)},
+		"zero byte":        {CustomerID: "cust_001", Limit: 1, ResourceID: "\x00"},
+		"not UTF-8":        {CustomerID: "cust_001", Limit: 1, ResourceID: "\xff"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
