@@ -58,7 +58,7 @@ type input struct {
 	Data         map[string]any `json:"data"`
 }
 
-// changes are those of the activity.
+// changes are those of the activity: there was nothing before.
 type changes struct {
 	Message string          `json:"message"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -93,7 +93,7 @@ func (c *Component) Execute(ctx context.Context, call *component.Call) (componen
 func (c *Component) message(call *component.Call, with *input, id string) (*nats.Msg, error) {
 	now := c.clock().UTC()
 	activity := event.Activity{
-		CustomerID: call.Execution.Customer, ActionType: resourceNote + "." + with.Action,
+		CustomerID: call.Execution.Customer, ActionType: event.NotePrefix + with.Action,
 		ResourceType: with.ResourceType, ResourceID: with.ResourceID,
 		Actor: event.Actor{Type: resourceExecution, ID: call.Execution.ID}, Outcome: outcome, OccurredAt: now,
 	}
@@ -110,8 +110,9 @@ func (c *Component) message(call *component.Call, with *input, id string) (*nats
 			return nil, component.Failure(problem.StateTooLarge, "data is %d bytes as JSON, more than the %d that a note can hold", len(told.Data), maxData)
 		}
 	}
-	if activity.Changes, err = encode(told); err != nil {
-		return nil, fmt.Errorf("encode changes: %w", err)
+	// A recipe may note what it should not: what looks like a secret stays out.
+	if activity.Changes, err = event.Changes(nil, told); err != nil {
+		return nil, err
 	}
 	message := nats.NewMsg(subject.Activity(activity.CustomerID, activity.ActionType))
 	if message.Data, err = encode(activity); err != nil {

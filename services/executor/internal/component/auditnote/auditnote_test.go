@@ -105,17 +105,18 @@ func TestNote(t *testing.T) {
 		id             string
 	}{
 		{
-			`{"action": "lead_contacted", "message": "Mail <sent>", "resource_type": "lead", "resource_id": "l-1", "data": {"a": [1, "&"]}}`,
+			`{"action": "lead_contacted", "message": "Mail <sent>", "resource_type": "lead", "resource_id": "l-1", "data": {"a": [1, "&"], "password": "x"}}`,
 			`{"customer_id": "alice", "action_type": "note.lead_contacted", "resource_type": "lead", "resource_id": "l-1",
 			  "actor": {"type": "execution", "id": "` + execution + `"}, "outcome": "success", "occurred_at": "2026-01-02T03:04:05.000006Z",
-			  "changes": {"message": "Mail <sent>", "data": {"a": [1, "&"]}, "step": "tell", "requested_by": {"type": "api_key", "id": "key_1"}}}`,
+			  "changes": {"after": {"message": "Mail <sent>", "data": {"a": [1, "&"], "password": "[redacted]"}, "step": "tell",
+			    "requested_by": {"type": "api_key", "id": "key_1"}}}}`,
 			nil, execution + "/tell/note",
 		},
 		{
 			`{"action": "done", "message": "ok"}`,
 			`{"customer_id": "alice", "action_type": "note.done", "resource_type": "execution", "resource_id": "` + execution + `",
 			  "actor": {"type": "execution", "id": "` + execution + `"}, "outcome": "success", "occurred_at": "2026-01-02T03:04:05.000006Z",
-			  "changes": {"message": "ok", "step": "tell", "requested_by": {"type": "api_key", "id": "key_1"}}}`,
+			  "changes": {"after": {"message": "ok", "step": "tell", "requested_by": {"type": "api_key", "id": "key_1"}}}}`,
 			&item, execution + "/tell/3/note",
 		},
 	}
