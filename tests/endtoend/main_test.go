@@ -44,6 +44,7 @@ func cases() map[string]func(*testing.T, *scene) {
 		"idempotency key":                testIdempotencyKey,
 		"idempotency key at once":        testIdempotencyKeyAtOnce,
 		"insufficient credits":           testInsufficientCredits,
+		"waits for credits":              testWaitsForCredits,
 		"not found":                      testNotFound,
 		"invalid input":                  testInvalidInput,
 		"invalid requests":               testInvalidRequests,

@@ -198,6 +198,12 @@ func (e *Execution) Check(rules *contract.Contract) []error {
 	ids := map[string]bool{}
 	for i := range e.Events {
 		each := &e.Events[i]
+		if each.Kind == event.Waiting && strings.HasSuffix(each.Header.Get(event.HeaderID), "/"+event.WaitingForCredits) {
+			if i != 1 {
+				report("event %d waits for credits, and is not the second", each.Sequence)
+			}
+			counts[event.Waiting]--
+		}
 		counts[each.Kind]++
 		id := each.Header.Get(event.HeaderID)
 		if ids[id] {
