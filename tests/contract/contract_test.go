@@ -60,6 +60,8 @@ func events() map[string]struct {
 		"started":     {contract.Checkpoint, &event.Checkpoint{}},
 		"step":        {contract.Checkpoint, &event.Checkpoint{}},
 		"waiting":     {contract.Checkpoint, &event.Checkpoint{}},
+		// The balance does not cover it.
+		"waiting_credits": {contract.Checkpoint, &event.Checkpoint{}},
 		"completed":   {contract.Response, &event.Response{}},
 		"run-request": {contract.RunRequest, &event.RunRequest{}},
 		"rejection":   {contract.Rejection, &event.Rejection{}},
@@ -340,6 +342,30 @@ func TestDocumentationNamesEverything(t *testing.T) {
 		if schema != "common" && schema != "recipe" {
 			assert.Contains(t, string(text), "(../schemas/json/"+schema+".schema.json)")
 		}
+	}
+}
+
+// TestDocumentationListsTheActions: the table of docs/events.md has each action once, and no other.
+func TestDocumentationListsTheActions(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root(t), "docs", "events.md"))
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n## Activities\n")
+	require.True(t, found)
+	section, _, _ = strings.Cut(section, "\n## ")
+	var listed []string
+	for line := range strings.SplitSeq(section, "\n") {
+		if cells := strings.Split(line, "|"); len(cells) == 5 && strings.Contains(cells[1], ".") {
+			for action := range strings.SplitSeq(cells[1], ",") {
+				listed = append(listed, strings.Trim(action, " `"))
+			}
+		}
+	}
+	actions := append(textConstants(t, "Action", "schemas", "event", "action.go"), event.NotePrefix+"<action>")
+	require.ElementsMatch(t, actions, listed)
+	schema := load(t).Schema(contract.Activity).Properties["action_type"].Pattern
+	for _, action := range actions[:len(actions)-1] {
+		require.True(t, schema.MatchString(action), action)
 	}
 }
 
