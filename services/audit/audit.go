@@ -32,6 +32,7 @@ const (
 type Service struct {
 	deps       process.Deps
 	key        tree.Key
+	headsDir   string
 	writerPool *pgxpool.Pool
 	readerPool *pgxpool.Pool
 	migrated   atomic.Bool
@@ -56,7 +57,7 @@ func New(config Config, deps process.Deps) (*Service, error) {
 		write.Close()
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	return &Service{deps: deps, key: key, writerPool: write, readerPool: read}, nil
+	return &Service{deps: deps, key: key, headsDir: config.HeadsDir, writerPool: write, readerPool: read}, nil
 }
 
 // Run brings the schema up to date, then writes the log and answers questions about it until ctx ends.
@@ -74,13 +75,25 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	s.migrated.Store(true)
-	signer := writer.NewSigner(s.writerPool, s.key, publish.NewNATS(s.deps.Bus), s.deps.Clock, s.deps.Logger)
+	outside := s.outside()
+	signer := writer.NewSigner(s.writerPool, s.key, outside, s.deps.Clock, s.deps.Logger)
 	return lifecycle.Run(ctx,
+		outside.Run,
 		writer.New(s.writerPool, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run,
 		func(ctx context.Context) error {
 			return bus.Answer(ctx, s.deps.Bus, query.ServiceAudit, query.AuditEvents, reader.New(s.readerPool).Events)
 		},
 	)
+}
+
+// outside is where tree heads are published.
+func (s *Service) outside() *publish.All {
+	all := publish.NewAll(s.key.Verifier, s.deps.Logger)
+	all.Add("nats", publish.NewNATS(s.deps.Bus))
+	if s.headsDir != "" {
+		all.Add("directory", publish.NewDirectory(s.headsDir, s.key.Verifier))
+	}
+	return all
 }
 
 // Checks are what the service depends on.

@@ -11,6 +11,8 @@ import (
 type Config struct {
 	// Key signs the tree heads, as NewKey makes it. Every process of the service has the same.
 	Key string `env:"GALLEY_AUDIT_KEY"`
+	// HeadsDir is a directory that tree heads are written to as well, best where whoever has the database cannot change it; empty for none.
+	HeadsDir string `env:"GALLEY_AUDIT_HEADS_DIR"`
 }
 
 // Validate joins everything that is wrong.

@@ -46,6 +46,7 @@ type tuning struct {
 	Reconcile        time.Duration      `name:"reconcile-interval" default:"1h" env:"GALLEY_RECONCILE_INTERVAL" help:"How often billing compares the ledger with itself and with the journal; 0 for never."`
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
 	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
+	AuditHeadsDir    string             `env:"GALLEY_AUDIT_HEADS_DIR" help:"Directory that the audit log's signed tree heads are written to, best one that is not on this machine." placeholder:"PATH"`
 
 	executor.Accounts
 }

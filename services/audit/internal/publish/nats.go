@@ -29,19 +29,17 @@ func NewNATS(messages *bus.Bus) *NATS {
 
 // Publish appends the head to the stream.
 func (n *NATS) Publish(ctx context.Context, signed storedtree.SignedHead) error {
-	head, err := tree.UnverifiedHead(signed.Note)
+	head, err := headOf(signed)
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(event.TreeHead{
-		Origin: head.Origin, Size: head.Size, Root: head.Root.String(), SignedAt: head.Time, Note: string(signed.Note),
-	})
+	data, err := json.Marshal(head)
 	if err != nil {
 		return fmt.Errorf("encode the tree head: %w", err)
 	}
 	message := &nats.Msg{Subject: subject.TreeHead, Data: data, Header: nats.Header{
 		event.HeaderSpecVersion: {"1.0"}, event.HeaderType: {event.TypeTreeHead}, event.HeaderSource: {"/galley/" + query.ServiceAudit},
-		event.HeaderID: {fmt.Sprintf("%s/%d", head.Origin, head.Size)}, event.HeaderTime: {head.Time.Format(time.RFC3339Nano)},
+		event.HeaderID: {fmt.Sprintf("%s/%d", head.Origin, head.Size)}, event.HeaderTime: {head.SignedAt.Format(time.RFC3339Nano)},
 	}}
 	if _, err := n.bus.JS.PublishMsg(ctx, message); err != nil {
 		return fmt.Errorf("publish on %s: %w", subject.TreeHead, err)
@@ -67,4 +65,15 @@ func (n *NATS) Published(ctx context.Context) (storedtree.SignedHead, error) {
 		return storedtree.SignedHead{}, fmt.Errorf("read the last message of %s: %w", subject.StreamTreeHeads, err)
 	}
 	return storedtree.SignedHead{Size: head.Size, Note: []byte(head.Note)}, nil
+}
+
+// headOf is the head as it is told to others.
+func headOf(signed storedtree.SignedHead) (event.TreeHead, error) {
+	head, err := tree.UnverifiedHead(signed.Note)
+	if err != nil {
+		return event.TreeHead{}, err
+	}
+	return event.TreeHead{
+		Origin: head.Origin, Size: head.Size, Root: head.Root.String(), SignedAt: head.Time, Note: string(signed.Note),
+	}, nil
 }

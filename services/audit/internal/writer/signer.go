@@ -80,7 +80,8 @@ func (s *Signer) run(ctx context.Context) error {
 		s.log.Error().Err(err).Msg("no tree head is signed, trying again")
 	}
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error { // nothing but the end of ctx ends the retries
-		published, err := s.resume(ctx)
+		err := s.resume(ctx)
+		published := int64(0) // so that the newest head is published where it is not yet
 		for err == nil {
 			s.fault.Store(nil)
 			if !s.pause(ctx) {
@@ -106,35 +107,35 @@ func (s *Signer) pause(ctx context.Context) bool {
 	return true
 }
 
-// resume compares the log with what was published of it, and gives the size of that.
-func (s *Signer) resume(ctx context.Context) (int64, error) {
+// resume compares the log with what was published of it.
+func (s *Signer) resume(ctx context.Context) error {
 	published, err := s.outside.Published(ctx)
 	if err != nil || published.Size == 0 {
-		return 0, err
+		return err
 	}
 	if head, err := tree.UnverifiedHead(published.Note); err == nil && head.Origin != s.key.Signer.Name() {
 		s.log.Warn().Str("published", head.Origin).Str("log", s.key.Signer.Name()).Msg("the log has a new name: what was published is another log's")
-		return 0, nil
+		return nil
 	}
 	head, err := tree.OpenHead(published.Note, s.key.Verifier)
 	if err != nil {
-		return 0, fmt.Errorf("%w: the log's name is used twice: %w", ErrRewound, err)
+		return fmt.Errorf("%w: the log's name is used twice: %w", ErrRewound, err)
 	}
 	view, err := storedtree.View(ctx, s.pool)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if view.Edge.Size() < head.Size {
-		return 0, fmt.Errorf("%w: it has %d rows, and was %d long", ErrRewound, view.Edge.Size(), head.Size)
+		return fmt.Errorf("%w: it has %d rows, and was %d long", ErrRewound, view.Edge.Size(), head.Size)
 	}
 	root, err := view.RootAt(head.Size)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if root != head.Root {
-		return 0, fmt.Errorf("%w: at %d rows its root is %s, and was %s", ErrRewound, head.Size, root, head.Root)
+		return fmt.Errorf("%w: at %d rows its root is %s, and was %s", ErrRewound, head.Size, root, head.Root)
 	}
-	return head.Size, nil
+	return nil
 }
 
 // step signs the log as it stands, when it has grown, and publishes that. It gives the size that is published.

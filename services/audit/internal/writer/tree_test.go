@@ -6,15 +6,20 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/services/audit/internal/audittest"
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
+	"github.com/galley-engine/galley/services/audit/migrations"
 )
 
 // requireTree makes the tree anew from the leaves and compares it, and the customers' chains, with what is stored.
@@ -161,6 +166,15 @@ func TestTreeOfAnOldLog(t *testing.T) {
 	assert.Equal(t, edge.Root(), head.Root)
 }
 
+// rewind does what somebody can who owns the database.
+func rewind(t *testing.T, e *audittest.Env) {
+	t.Helper()
+	_, err := e.DB.Exec(t.Context(), `ALTER TABLE audit.events DISABLE TRIGGER ALL; ALTER TABLE audit.tree_heads DISABLE TRIGGER ALL;
+		ALTER TABLE audit.tiles DISABLE TRIGGER ALL; ALTER TABLE audit.payloads DISABLE TRIGGER ALL; TRUNCATE audit.events, audit.payloads, audit.tiles, audit.tree_heads, audit.positions;
+		UPDATE audit.head SET sequence = 0, tree_size = 0, edge = '', root = sha256('')`)
+	require.NoError(t, err)
+}
+
 // TestNothingIsSignedAfterALogWasRewound: a database that was put back to an older state is not what was published, and neither is one
 // that was written anew.
 func TestNothingIsSignedAfterALogWasRewound(t *testing.T) {
@@ -170,10 +184,7 @@ func TestNothingIsSignedAfterALogWasRewound(t *testing.T) {
 	stop := audittest.Start(t, newWriter(t, e).Run)
 	awaitSigned(t, e, 300)
 	stop()
-	_, err := e.DB.Exec(t.Context(), `ALTER TABLE audit.events DISABLE TRIGGER ALL; ALTER TABLE audit.tree_heads DISABLE TRIGGER ALL;
-		ALTER TABLE audit.tiles DISABLE TRIGGER ALL; ALTER TABLE audit.payloads DISABLE TRIGGER ALL; TRUNCATE audit.events, audit.payloads, audit.tiles, audit.tree_heads, audit.positions;
-		UPDATE audit.head SET sequence = 0, tree_size = 0, edge = '', root = sha256('')`)
-	require.NoError(t, err)
+	rewind(t, e)
 	e.Execute(t, "cust_001", 100, 100)
 	w := newWriter(t, e)
 	audittest.Start(t, w.Run)
@@ -214,4 +225,46 @@ func TestNewKeyIsANewLog(t *testing.T) {
 	head, err := tree.OpenHead(published.Note, e.Key.Verifier)
 	require.NoError(t, err)
 	assert.NotEqual(t, old.Signer.Name(), head.Origin)
+}
+
+// TestDirectoryCatchesWhatWasRewound: somebody who puts back the database, and NATS with it, does not have the directory.
+func TestDirectoryCatchesWhatWasRewound(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	dir := t.TempDir()
+	start := func(messages *bus.Bus) (w *Writer, stop func()) {
+		all := publish.NewAll(e.Key.Verifier, zerolog.New(zerolog.NewTestWriter(t)))
+		all.Add("nats", publish.NewNATS(messages))
+		all.Add("directory", publish.NewDirectory(dir, e.Key.Verifier))
+		stopAll := audittest.Start(t, all.Run)
+		log := zerolog.New(zerolog.NewTestWriter(t))
+		pool := e.Pool(t, migrations.Role)
+		w = New(pool, messages, NewSigner(pool, e.Key, all, clock.System, log), clock.System, log)
+		stopWriter := audittest.Start(t, w.Run)
+		return w, func() { stopWriter(); stopAll() }
+	}
+	inDirectory := func() int64 {
+		found, err := publish.NewDirectory(dir, e.Key.Verifier).Published(t.Context())
+		require.NoError(t, err)
+		return found.Size
+	}
+	e.Execute(t, "cust_001", 0, 100)
+	_, stop := start(e.Bus)
+	awaitSigned(t, e, 300)
+	require.Eventually(t, func() bool { return inDirectory() == 300 }, patience, tick)
+	stop()
+
+	rewind(t, e)
+	other := audittest.On(t, testkit.Postgres(t)) // for its NATS, in which nothing was published
+	other.Execute(t, "cust_001", 200, 200)
+	w, stop := start(other.Bus)
+	e.Await(t, 600) // longer than what was published
+	require.Eventually(t, func() bool { return w.signer.Fault() != nil }, patience, tick)
+	require.ErrorIs(t, w.signer.Fault(), ErrRewound)
+	stop()
+	assert.Empty(t, requireHeads(t, e))
+	assert.EqualValues(t, 300, inDirectory())
+	published, err := publish.NewNATS(other.Bus).Published(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, published.Size)
 }
