@@ -55,21 +55,21 @@ func events() map[string]struct {
 		data   any
 	}
 	return map[string]kind{
-		"accepted":    {contract.Accepted, &event.Request{}},
-		"funded":      {contract.Funded, &event.Funding{}},
-		"started":     {contract.Checkpoint, &event.Checkpoint{}},
-		"step":        {contract.Checkpoint, &event.Checkpoint{}},
-		"waiting":     {contract.Checkpoint, &event.Checkpoint{}},
+		"accepted": {contract.Accepted, &event.Request{}},
+		"funded":   {contract.Funded, &event.Funding{}},
+		"started":  {contract.Checkpoint, &event.Checkpoint{}},
+		"step":     {contract.Checkpoint, &event.Checkpoint{}},
+		"waiting":  {contract.Checkpoint, &event.Checkpoint{}},
 		// The balance does not cover it.
 		"waiting_credits": {contract.Checkpoint, &event.Checkpoint{}},
-		"completed":   {contract.Response, &event.Response{}},
-		"run-request": {contract.RunRequest, &event.RunRequest{}},
-		"rejection":   {contract.Rejection, &event.Rejection{}},
-		"activity":    {contract.Activity, &event.Activity{}},
-		"low_balance": {contract.Alert, &event.Alert{}},
-		"exhausted":   {contract.Alert, &event.Alert{}},
-		"limits":      {contract.Limits, &event.Limits{}},
-		"tree_head":   {contract.TreeHead, &event.TreeHead{}},
+		"completed":       {contract.Response, &event.Response{}},
+		"run-request":     {contract.RunRequest, &event.RunRequest{}},
+		"rejection":       {contract.Rejection, &event.Rejection{}},
+		"activity":        {contract.Activity, &event.Activity{}},
+		"low_balance":     {contract.Alert, &event.Alert{}},
+		"exhausted":       {contract.Alert, &event.Alert{}},
+		"limits":          {contract.Limits, &event.Limits{}},
+		"tree_head":       {contract.TreeHead, &event.TreeHead{}},
 	}
 }
 
