@@ -68,7 +68,9 @@ func (m *metrics) read(stream, name string, tail bool) (r *reader, forget func()
 		stream: stream, name: name, tail: tail,
 		batches: m.batches.WithLabelValues(stream, name), interruptions: m.interruptions.WithLabelValues(stream, name),
 	}
-	m.deadLetters.WithLabelValues(stream) // a counter that begins with its first letter has not risen
+	if !tail {
+		m.deadLetters.WithLabelValues(stream) // a counter that begins with its first letter has not risen
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.readers[r] = struct{}{}

@@ -3,8 +3,10 @@ package process
 import (
 	"errors"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/stretchr/testify/assert"
@@ -15,23 +17,39 @@ const gib = 1 << 30
 
 func none() (uint64, error) { return 0, memlimit.ErrNoLimit }
 
-func TestMemoryLimit(t *testing.T) {
+func TestCeiling(t *testing.T) {
 	t.Parallel()
 	unreadable := func() (uint64, error) { return 0, errors.New("no cgroup") }
-	huge := memlimit.Limit(math.MaxUint64)
 	for name, test := range map[string]struct {
 		sources []memlimit.Provider
 		want    int64
 	}{
-		"container on a larger machine":         {[]memlimit.Provider{memlimit.Limit(2 * gib), memlimit.Limit(16 * gib)}, gib},
-		"container allowed more than there is":  {[]memlimit.Provider{memlimit.Limit(64 * gib), memlimit.Limit(16 * gib)}, 8 * gib},
-		"machine without a limit":               {[]memlimit.Provider{none, memlimit.Limit(16 * gib)}, 8 * gib},
-		"cgroup version 1 without a limit":      {[]memlimit.Provider{huge, memlimit.Limit(16 * gib)}, 8 * gib},
-		"no Linux":                              {[]memlimit.Provider{unreadable, memlimit.Limit(16 * gib)}, 8 * gib},
-		"nothing known":                         {[]memlimit.Provider{unreadable, none}, 0},
-		"less than what anything can work with": {[]memlimit.Provider{memlimit.Limit(1 << 20)}, minMemoryLimit},
+		"container on a larger machine":        {[]memlimit.Provider{memlimit.Limit(2 * gib), memlimit.Limit(16 * gib)}, gib},
+		"container allowed more than there is": {[]memlimit.Provider{memlimit.Limit(64 * gib), memlimit.Limit(16 * gib)}, 8 * gib},
+		"machine without a limit":              {[]memlimit.Provider{none, memlimit.Limit(16 * gib)}, 8 * gib},
+		"a limit that is none":                 {[]memlimit.Provider{memlimit.Limit(math.MaxUint64), memlimit.Limit(16 * gib)}, 8 * gib},
+		"no cgroups":                           {[]memlimit.Provider{unreadable, memlimit.Limit(16 * gib)}, 8 * gib},
+		"nothing known":                        {[]memlimit.Provider{unreadable, none}, math.MaxInt64},
 	} {
-		assert.InDelta(t, test.want, memoryLimit(test.sources...), 100, name)
+		assert.Equal(t, test.want, ceiling(ShareWithPostgres, test.sources...), name)
+	}
+	assert.EqualValues(t, 12*gib, ceiling(ShareAlone, memlimit.Limit(16*gib)))
+}
+
+func TestSoftLimit(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		live          uint64
+		ceiling, want int64
+	}{
+		{live: 0, ceiling: 8 * gib, want: gib},
+		{live: gib / 4, ceiling: 8 * gib, want: gib},
+		{live: 3 * gib, ceiling: 8 * gib, want: 6 * gib},
+		{live: 5 * gib, ceiling: 8 * gib, want: 8 * gib},
+		{live: gib / 4, ceiling: gib / 2, want: gib / 2},
+		{live: math.MaxUint64, ceiling: math.MaxInt64, want: math.MaxInt64 - 1},
+	} {
+		assert.Equal(t, test.want, softLimit(test.live, test.ceiling), test)
 	}
 }
 
@@ -47,17 +65,19 @@ func TestTuneMemory(t *testing.T) {
 		debug.SetGCPercent(now)
 		return now, debug.SetMemoryLimit(-1)
 	}
-	tuneMemory([]string{"GOGC=50", "GOMEMLIMIT=1GiB", "OTHER=1"}, memlimit.Limit(16*gib))
+	TuneMemory([]string{"GOGC=50", "GOMEMLIMIT=1GiB", "OTHER=1"}, ShareAlone)()
 	now, bytes := set()
 	require.Equal(t, []int64{100, limit}, []int64{int64(now), bytes}, "what the operator has set stays")
-	tuneMemory([]string{"GOGC_=1"}, none)
-	now, bytes = set()
-	require.Equal(t, []int64{gcPercent, limit}, []int64{int64(now), bytes})
-	tuneMemory(nil, memlimit.Limit(16*gib))
+
+	stop := TuneMemory([]string{"GOGC_=1", "GOMEMLIMITS=1"}, ShareAlone)
+	defer stop()
 	now, bytes = set()
 	require.EqualValues(t, gcPercent, now)
-	require.InDelta(t, int64(8*gib), bytes, 100)
-	TuneMemory(nil)
-	_, bytes = set()
-	require.Less(t, bytes, int64(math.MaxInt64), "every machine that this runs on tells how much memory it has")
+	require.LessOrEqual(t, bytes, int64(leisure), "every machine that this runs on tells how much memory it has")
+	runtime.GC()
+	require.Positive(t, live())
+	debug.SetMemoryLimit(math.MaxInt64)
+	require.Eventually(t, func() bool { return debug.SetMemoryLimit(-1) <= leisure }, 10*memoryInterval, 10*time.Millisecond, "it follows")
+	stop()
+	stop()
 }

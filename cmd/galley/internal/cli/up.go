@@ -91,7 +91,11 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if err != nil {
 		return err
 	}
-	process.TuneMemory(app.Environ)
+	share := process.ShareAlone
+	if s.DatabaseURL == "" {
+		share = process.ShareWithPostgres
+	}
+	defer process.TuneMemory(app.Environ, share)()
 	started := clock.System()
 	app.report.Heading("galley", string(dir))
 	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {
