@@ -155,8 +155,8 @@ func (c *comparison) compareFunded(found milestone, charge *ledger.Charge) {
 	switch {
 	case charge.State == "":
 		c.differs(found.Key, "funded with %d, and there is no charge", found.amount)
-	case charge.State == ledger.StateRefused:
-		c.differs(found.Key, "funded with %d, and the charge is refused", found.amount)
+	case charge.State == ledger.StateRefused, charge.State == ledger.StateWaiting:
+		c.differs(found.Key, "funded with %d, and the charge is %s", found.amount, charge.State)
 	case charge.Debited != found.amount:
 		c.differs(found.Key, "funded with %d, and the charge debited %d", found.amount, charge.Debited)
 	}
@@ -167,6 +167,8 @@ func (c *comparison) compareCompleted(found milestone, charge *ledger.Charge) {
 	switch charge.State {
 	case ledger.StateDebited:
 		c.differs(found.Key, "ended and charged %d, and the debit of %d is not settled", found.amount, charge.Debited)
+	case ledger.StateWaiting:
+		c.differs(found.Key, "ended and charged %d, and the charge waits for credits", found.amount)
 	case ledger.StateRefused, ledger.StateSettled:
 		if charge.Charged != min(found.amount, charge.Debited) {
 			c.differs(found.Key, "ended and charged %d, and the charge is %d of a debit of %d", found.amount, charge.Charged, charge.Debited)
