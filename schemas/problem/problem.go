@@ -111,6 +111,18 @@ func (e *Error) Error() string {
 	return string(e.Code) + ": " + e.Message
 }
 
+// Failure is an error that would come again if the same were tried again.
+func Failure(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Retryable is an error after which another attempt may succeed.
+func Retryable(code Code, format string, args ...any) *Error {
+	failure := Failure(code, format, args...)
+	failure.Retryable = true
+	return failure
+}
+
 // Public makes err one that a caller may see: an [*Error] in it stays as it is; anything else is UNAVAILABLE with the message, its cause
 // for the log.
 func Public(err error, message string) error {

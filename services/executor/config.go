@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/secret"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const maxConcurrency = 4096

@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/services/executor/internal/component"
@@ -18,7 +19,6 @@ import (
 	"github.com/galley-engine/galley/services/executor/internal/component/subscription"
 	"github.com/galley-engine/galley/services/executor/internal/component/webhook"
 	"github.com/galley-engine/galley/services/executor/internal/component/workercall"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // components are those of every kind that does not wait, and what has to be closed after their last use.

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"time"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/recipe"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
@@ -80,6 +80,11 @@ func (c *Call) IdempotencyKey() string {
 	return key
 }
 
+// Outbound is the call as the network knows it.
+func (c *Call) Outbound() *outbound.Call {
+	return &outbound.Call{Customer: c.Execution.Customer, IdempotencyKey: c.IdempotencyKey(), TraceParent: c.TraceParent}
+}
+
 // Place is the step, or the item of it, as a subject names it: "<step>" or "<step>.<index>".
 func (c *Call) Place() string {
 	if c.Item == nil {
@@ -114,24 +119,13 @@ type Result struct {
 
 // Failure is a failure that another attempt would meet again.
 func Failure(code problem.Code, format string, args ...any) *problem.Error {
-	return &problem.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+	return problem.Failure(code, format, args...)
 }
 
 // Retryable is a failure after which another attempt may succeed.
 func Retryable(code problem.Code, format string, args ...any) *problem.Error {
-	failure := Failure(code, format, args...)
-	failure.Retryable = true
-	return failure
+	return problem.Retryable(code, format, args...)
 }
 
 // DelayError is a failure whose other side said when to try again.
-type DelayError struct {
-	Problem *problem.Error
-	After   time.Duration
-}
-
-// Error is the text of the problem.
-func (e *DelayError) Error() string { return e.Problem.Error() }
-
-// Unwrap gives the problem.
-func (e *DelayError) Unwrap() error { return e.Problem }
+type DelayError = outbound.DelayError

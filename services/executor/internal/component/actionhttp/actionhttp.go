@@ -11,8 +11,8 @@ import (
 	"net/http"
 
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // MaxBody is the most that is read of an answer, decompressed, and of all pages of a list together. An answer that becomes a file may have
@@ -69,7 +69,7 @@ func (c *Component) Execute(ctx context.Context, call *component.Call) (componen
 
 // send gives the answer unless it is a refusal; the caller closes its body. Its error is a *problem.Error, possibly with a delay.
 func (c *Component) send(call *component.Call, request *http.Request) (*http.Response, error) {
-	response, err := c.network.Do(call, request)
+	response, err := c.network.Do(call.Outbound(), request)
 	if err != nil {
 		_ = request.Body.Close() // a call that the circuit breaker stopped has not closed it
 		return nil, err

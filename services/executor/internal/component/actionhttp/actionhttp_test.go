@@ -17,12 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

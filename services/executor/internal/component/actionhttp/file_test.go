@@ -18,12 +18,12 @@ import (
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/actionhttp"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // serveFiles is serve with a component that has files.

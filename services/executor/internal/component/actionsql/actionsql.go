@@ -12,9 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const (
@@ -83,7 +83,7 @@ func (c *Component) Execute(ctx context.Context, call *component.Call) (componen
 	}
 	var output map[string]any
 	var failure error
-	err = c.network.Through(call, database.address(), func() error {
+	err = c.network.Through(call.Outbound(), database.address(), func() error {
 		output, failure = c.run(ctx, database, &input)
 		if isContention(failure) {
 			return nil // the database works: other transactions were in the way

@@ -9,9 +9,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 	"github.com/galley-engine/galley/services/executor/internal/secret"
 )
 

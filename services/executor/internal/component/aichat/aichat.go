@@ -10,11 +10,11 @@ import (
 	"strconv"
 
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/aichat/internal/llm"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const defaultMaxTokens = 1024

@@ -16,12 +16,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/aichat"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/wneessen/go-mail/smtp"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // maxReplies is the most that a mail server may say in a conversation, in bytes, certificates included.

@@ -14,9 +14,9 @@ import (
 
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const (
@@ -85,7 +85,7 @@ func (c *Component) Execute(ctx context.Context, call *component.Call) (componen
 		return component.Result{}, err
 	}
 	recipients := draft.recipients()
-	err = c.network.Through(call, through.address(), func() error {
+	err = c.network.Through(call.Outbound(), through.address(), func() error {
 		return c.deliver(ctx, through, draft.from.Address, recipients, content)
 	})
 	if err != nil {

@@ -18,11 +18,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 	"github.com/galley-engine/galley/services/executor/internal/component/email"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -17,9 +17,9 @@ import (
 	gomail "github.com/wneessen/go-mail"
 
 	"github.com/galley-engine/galley/pkg/file"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const (

@@ -14,9 +14,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 const (
@@ -94,7 +94,7 @@ func (c *Component) Execute(ctx context.Context, call *component.Call) (componen
 	if err != nil {
 		return component.Result{}, err
 	}
-	response, err := c.network.Do(call, request)
+	response, err := c.network.Do(call.Outbound(), request)
 	if err != nil {
 		return component.Result{}, err
 	}

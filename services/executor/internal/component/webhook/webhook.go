@@ -3,41 +3,22 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbound"
+	"github.com/galley-engine/galley/pkg/webhook"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // MaxBody is the most that is sent, in bytes.
 const MaxBody = 256 << 10
-
-// The headers of Standard Webhooks.
-const (
-	headerID        = "Webhook-Id"
-	headerTimestamp = "Webhook-Timestamp"
-	headerSignature = "Webhook-Signature"
-)
-
-// A secret is so many bytes, in base64, after a prefix.
-const (
-	secretPrefix = "whsec_"
-	minSecret    = 24
-	maxSecret    = 64
-)
 
 // Component is correspondence.webhook.
 type Component struct {
@@ -57,13 +38,6 @@ type input struct {
 	Secret  string          `json:"secret"`
 }
 
-// typed is what is sent of an event with a type.
-type typed struct {
-	Type      string          `json:"type"`
-	Timestamp time.Time       `json:"timestamp"`
-	Data      json.RawMessage `json:"data"`
-}
-
 // Execute sends the webhook.
 func (c *Component) Execute(ctx context.Context, call *component.Call) (component.Result, error) {
 	with, err := component.Input[input](call)
@@ -74,49 +48,32 @@ func (c *Component) Execute(ctx context.Context, call *component.Call) (componen
 	if err != nil {
 		return component.Result{}, err
 	}
-	response, err := c.network.Do(call, request)
+	status, err := webhook.Send(c.network, call.Outbound(), request)
 	if err != nil {
 		return component.Result{}, err
 	}
-	defer func() { _ = response.Body.Close() }()
-	defer outbound.Discard(response)
-	if err := c.network.Refusal(response); err != nil {
-		return component.Result{}, err
-	}
-	// A redirect may have made a GET of it, or gone to another host, where the signature does not follow.
-	arrived := response.Request.Method == http.MethodPost && response.Request.Header.Get(headerSignature) != ""
-	switch {
-	case !arrived:
-		return component.Result{}, component.Failure(problem.UpstreamRejected, "the receiver is elsewhere now: give the url that it redirects to")
-	case response.StatusCode >= http.StatusMultipleChoices:
-		return component.Result{}, component.Failure(problem.UpstreamRejected, "the receiver answered %d", response.StatusCode)
-	}
-	return component.Result{Output: map[string]any{"status": float64(response.StatusCode)}}, nil
+	return component.Result{Output: map[string]any{"status": float64(status)}}, nil
 }
 
 func (c *Component) newRequest(ctx context.Context, call *component.Call, with *input) (*http.Request, error) {
-	target, err := url.Parse(with.URL)
-	if err != nil || target.Scheme != "http" && target.Scheme != "https" || target.Hostname() == "" || target.User != nil {
-		return nil, component.Failure(problem.ComponentError, "url is not a complete address such as https://example.com/hook, without a user name")
-	}
-	key, err := decodeSecret(with.Secret)
+	address, err := webhook.ParseAddress(with.URL)
 	if err != nil {
-		return nil, err
+		return nil, component.Failure(problem.ComponentError, "%v", err)
+	}
+	key, err := webhook.ParseSecret(with.Secret)
+	if err != nil {
+		return nil, component.Failure(problem.ComponentError, "%v", err)
 	}
 	now := c.clock()
 	body, err := with.body(now)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+	message := webhook.Message{Address: address, ID: messageID(call), At: now, Body: body}
+	request, err := message.Request(ctx, key)
 	if err != nil {
-		return nil, component.Failure(problem.ComponentError, "url is not an address")
+		return nil, component.Failure(problem.ComponentError, "%v", err)
 	}
-	id, timestamp := messageID(call), strconv.FormatInt(now.Unix(), 10)
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set(headerID, id)
-	request.Header.Set(headerTimestamp, timestamp)
-	request.Header.Set(headerSignature, "v1,"+sign(key, id, timestamp, body))
 	return request, nil
 }
 
@@ -128,7 +85,7 @@ func (in *input) body(now time.Time) ([]byte, error) {
 	}
 	if in.Type != "" {
 		var err error
-		if body, err = json.Marshal(typed{Type: in.Type, Timestamp: now.UTC(), Data: body}); err != nil {
+		if body, err = webhook.Typed(in.Type, now, body); err != nil {
 			return nil, component.Failure(problem.ComponentError, "payload cannot be written as JSON")
 		}
 	}
@@ -138,26 +95,8 @@ func (in *input) body(now time.Time) ([]byte, error) {
 	return body, nil
 }
 
-// decodeSecret gives the bytes of a secret. Its error does not show it.
-func decodeSecret(secret string) ([]byte, error) {
-	encoded, prefixed := strings.CutPrefix(secret, secretPrefix)
-	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
-	if !prefixed || err != nil || len(key) < minSecret || len(key) > maxSecret {
-		return nil, component.Failure(problem.ComponentError, "secret is not whsec_ and 24 to 64 bytes in base64")
-	}
-	return key, nil
-}
-
 // messageID is the same for all attempts of a step.
 func messageID(call *component.Call) string {
 	digest := sha256.Sum256([]byte(call.Execution.Customer + "/" + call.IdempotencyKey()))
 	return "msg_" + hex.EncodeToString(digest[:16])
-}
-
-// sign is the signature of version 1.
-func sign(key []byte, id, timestamp string, body []byte) string {
-	mac := hmac.New(sha256.New, key)
-	_, _ = mac.Write([]byte(id + "." + timestamp + "."))
-	_, _ = mac.Write(body)
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }

@@ -7,7 +7,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
+	"github.com/galley-engine/galley/pkg/outbound"
 )
 
 // maxStream is the most that is read of a stream. Around each token there are a few hundred bytes.

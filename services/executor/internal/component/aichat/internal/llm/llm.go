@@ -13,10 +13,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // MaxAnswer is the most that is taken of an answer, in bytes: of its text, and of all of it when it comes at once.
@@ -115,7 +115,7 @@ func (t *transcript) converse(ctx context.Context, network *outbound.Network, ca
 	if err != nil {
 		return err
 	}
-	response, err := network.Do(call, request)
+	response, err := network.Do(call.Outbound(), request)
 	if err != nil {
 		return err
 	}

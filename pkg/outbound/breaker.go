@@ -10,7 +10,6 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/galley-engine/galley/schemas/problem"
-	"github.com/galley-engine/galley/services/executor/internal/component"
 )
 
 const (
@@ -50,8 +49,8 @@ func countsAgainst(err error) bool {
 }
 
 // allow asks the breaker for a host; whoever is let through reports how it went with done.
-func (n *Network) allow(call *component.Call, host string) (done func(err error), err error) {
-	key := target{call.Execution.Customer, strings.ToLower(host)}
+func (n *Network) allow(call *Call, host string) (done func(err error), err error) {
+	key := target{call.Customer, strings.ToLower(host)}
 	b, known := n.breakers.Get(key)
 	if !known {
 		fresh := newBreaker()
@@ -62,8 +61,8 @@ func (n *Network) allow(call *component.Call, host string) (done func(err error)
 		}
 	}
 	if done, err = b.Allow(); err != nil {
-		return nil, &component.DelayError{
-			Problem: component.Retryable(problem.CircuitOpen, "the other side has failed often of late and is not called at the moment"),
+		return nil, &DelayError{
+			Problem: problem.Retryable(problem.CircuitOpen, "the other side has failed often of late and is not called at the moment"),
 			After:   openFor,
 		}
 	}

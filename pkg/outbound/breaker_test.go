@@ -13,9 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
-	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 // talk has a conversation that ends with err, and tells whether it was had.
@@ -29,7 +28,7 @@ func talk(network *outbound.Network, customer, host string, err error) (had bool
 
 func fail(t *testing.T, network *outbound.Network, customer, host string, times int) {
 	t.Helper()
-	down := component.Retryable(problem.Connection, "down")
+	down := problem.Retryable(problem.Connection, "down")
 	for range times {
 		had, err := talk(network, customer, host, down)
 		require.True(t, had)
@@ -42,7 +41,7 @@ func requireOpen(t *testing.T, network *outbound.Network, customer, host string)
 	had, err := talk(network, customer, host, nil)
 	require.False(t, had)
 	requireProblem(t, err, problem.CircuitOpen, true)
-	var delayed *component.DelayError
+	var delayed *outbound.DelayError
 	require.ErrorAs(t, err, &delayed)
 	require.Positive(t, delayed.After)
 }
@@ -70,16 +69,16 @@ func TestBreakerOpensForOneCustomerAndHost(t *testing.T) {
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
 	for err, counts := range map[error]bool{
-		component.Retryable(problem.Timeout, ""):                                                         true,
-		component.Retryable(problem.Connection, ""):                                                      true,
-		component.Retryable(problem.Upstream5xx, ""):                                                     true,
-		component.Retryable(problem.Unavailable, ""):                                                     true,
-		&component.DelayError{Problem: component.Retryable(problem.Upstream5xx, ""), After: time.Second}: true,
-		component.Retryable(problem.RateLimited, ""):                                                     false,
-		component.Failure(problem.Upstream4xx, ""):                                                       false,
-		component.Failure(problem.UpstreamRejected, ""):                                                  false,
-		component.Failure(problem.AddressRefused, ""):                                                    false,
-		component.Failure(problem.ComponentError, ""):                                                    false,
+		problem.Retryable(problem.Timeout, ""):                                                        true,
+		problem.Retryable(problem.Connection, ""):                                                     true,
+		problem.Retryable(problem.Upstream5xx, ""):                                                    true,
+		problem.Retryable(problem.Unavailable, ""):                                                    true,
+		&outbound.DelayError{Problem: problem.Retryable(problem.Upstream5xx, ""), After: time.Second}: true,
+		problem.Retryable(problem.RateLimited, ""):                                                    false,
+		problem.Failure(problem.Upstream4xx, ""):                                                      false,
+		problem.Failure(problem.UpstreamRejected, ""):                                                 false,
+		problem.Failure(problem.AddressRefused, ""):                                                   false,
+		problem.Failure(problem.ComponentError, ""):                                                   false,
 		context.Canceled:       false,
 		errors.New("a defect"): false,
 	} {
@@ -146,7 +145,7 @@ func TestManyTalksAtATime(t *testing.T) {
 	for range 50 {
 		running.Go(func() {
 			for range 20 {
-				if ok, _ := talk(network, "alice", "host:1", component.Retryable(problem.Timeout, "")); ok {
+				if ok, _ := talk(network, "alice", "host:1", problem.Retryable(problem.Timeout, "")); ok {
 					had.Add(1)
 				}
 			}

@@ -1,7 +1,8 @@
-// Package outbound is how steps reach the world: recipe authors are not trusted, so every connection of a component is opened here.
+// Package outbound is how customers have galley reach the world. They are not trusted: every connection to an address that a customer names is
+// opened here.
 //
 // Connections go to public addresses only, save for those that the operator allows, also after a redirect; there is no proxy. Every
-// HTTP request carries Idempotency-Key, the same for all attempts of a step, and traceparent. A customer who has met with failures of a
+// HTTP request carries Idempotency-Key, the same for all attempts, and traceparent. A customer who has met with failures of a
 // host for some time does not call it for a while (a circuit breaker for each customer and host: what one customer does to a host
 // keeps no other from it).
 package outbound
@@ -20,7 +21,6 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
-	"github.com/galley-engine/galley/services/executor/internal/component"
 )
 
 // HeaderIdempotency carries the idempotency key of a call.
@@ -36,7 +36,28 @@ const (
 	tlsTimeout     = 10 * time.Second
 )
 
-// Network is what components share of the network. It is safe for concurrent use.
+// Call is what a connection is opened for.
+type Call struct {
+	Customer string
+	// IdempotencyKey is the same for all attempts to do the same.
+	IdempotencyKey string
+	// TraceParent is a W3C trace context, or "".
+	TraceParent string
+}
+
+// DelayError is a failure whose other side said when to try again.
+type DelayError struct {
+	Problem *problem.Error
+	After   time.Duration
+}
+
+// Error is the text of the problem.
+func (e *DelayError) Error() string { return e.Problem.Error() }
+
+// Unwrap gives the problem.
+func (e *DelayError) Unwrap() error { return e.Problem }
+
+// Network is what all calls of a process share of the network. It is safe for concurrent use.
 type Network struct {
 	guard     *guard
 	client    *http.Client
@@ -45,7 +66,7 @@ type Network struct {
 	clock     clock.Clock
 }
 
-// New makes a Network; steps may also call the allowed hosts. Close it after its last use.
+// New makes a Network; calls may also go to the allowed hosts. Close it after its last use.
 func New(allowed AllowedHosts, now clock.Clock) (*Network, error) {
 	breakers, err := lru.New[target, *breaker](maxBreakers)
 	if err != nil {
@@ -83,9 +104,9 @@ func (n *Network) Dial(ctx context.Context, network, address string) (net.Conn, 
 }
 
 // Do sends an HTTP request for a call, with its idempotency key and trace, and gives the answer whatever its status; see [Network.Refusal].
-// The caller closes its body. An error is a *problem.Error, possibly inside a component.DelayError.
-func (n *Network) Do(call *component.Call, request *http.Request) (*http.Response, error) {
-	request.Header.Set(HeaderIdempotency, call.IdempotencyKey())
+// The caller closes its body. An error is a *problem.Error, possibly inside a DelayError.
+func (n *Network) Do(call *Call, request *http.Request) (*http.Response, error) {
+	request.Header.Set(HeaderIdempotency, call.IdempotencyKey)
 	if call.TraceParent != "" {
 		request.Header.Set(event.HeaderTraceParent, call.TraceParent)
 	}
@@ -96,14 +117,14 @@ func (n *Network) Do(call *component.Call, request *http.Request) (*http.Respons
 	if err != nil {
 		return nil, err
 	}
-	response, err := n.client.Do(request) //nolint:gosec // recipes say where to: the guard refuses what they may not reach
+	response, err := n.client.Do(request) //nolint:gosec // customers say where to: the guard refuses what they may not reach
 	if err != nil {
 		err = Classify(err)
 		done(err)
 		return nil, err
 	}
 	if response.StatusCode >= http.StatusInternalServerError {
-		done(component.Failure(problem.Upstream5xx, "status %d", response.StatusCode))
+		done(problem.Failure(problem.Upstream5xx, "status %d", response.StatusCode))
 	} else {
 		done(nil)
 	}
@@ -112,7 +133,7 @@ func (n *Network) Do(call *component.Call, request *http.Request) (*http.Respons
 
 // Through runs a conversation with a host over a protocol other than HTTP, unless the customer's circuit breaker for it is open. Failures
 // with the codes TIMEOUT, CONNECTION, UPSTREAM_5XX and UNAVAILABLE count against the host.
-func (n *Network) Through(call *component.Call, host string, talk func() error) error {
+func (n *Network) Through(call *Call, host string, talk func() error) error {
 	done, err := n.allow(call, host)
 	if err != nil {
 		return err
@@ -129,7 +150,7 @@ func ReadBody(response *http.Response, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, Classify(err)
 	case int64(len(body)) > limit:
-		return nil, component.Failure(problem.StateTooLarge, "the body of the answer is larger than %s", bytesText(limit))
+		return nil, problem.Failure(problem.StateTooLarge, "the body of the answer is larger than %s", bytesText(limit))
 	}
 	return body, nil
 }
@@ -147,20 +168,20 @@ func Discard(response *http.Response) {
 	_, _ = io.CopyN(io.Discard, response.Body, maxDiscard)
 }
 
-// checkRedirect follows a few redirects over http and https, never from https down to http. The author's headers may hold
-// credentials: they go to the host that the author named and to no other.
+// checkRedirect follows a few redirects over http and https, never from https down to http. The caller's headers may hold
+// credentials: they go to the host that the caller named and to no other.
 func checkRedirect(request *http.Request, via []*http.Request) error {
 	first, previous := via[0].URL, via[len(via)-1].URL
 	scheme := request.URL.Scheme
 	switch {
 	case len(via) > maxRedirects:
-		return component.Failure(problem.ComponentError, "more than 5 redirects")
+		return problem.Failure(problem.ComponentError, "more than 5 redirects")
 	case scheme != "http" && scheme != "https":
-		return component.Failure(problem.AddressRefused, "a redirect to something other than http or https")
+		return problem.Failure(problem.AddressRefused, "a redirect to something other than http or https")
 	case previous.Scheme == "https" && scheme == "http":
-		return component.Failure(problem.AddressRefused, "a redirect from https to http")
+		return problem.Failure(problem.AddressRefused, "a redirect from https to http")
 	case request.URL.User != nil:
-		return component.Failure(problem.AddressRefused, "a redirect to an address with a user name")
+		return problem.Failure(problem.AddressRefused, "a redirect to an address with a user name")
 	}
 	request.Header.Del("Referer") // it would show the query string to another host
 	left := !sameOrigin(first, request.URL)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/galley-engine/galley/schemas/problem"
-	"github.com/galley-engine/galley/services/executor/internal/component"
 )
 
 // Classify says what went wrong with a conversation that has no complete answer, as a *problem.Error. The text of err is not used: it
@@ -29,17 +28,17 @@ func Classify(err error) error {
 	case errors.As(err, &known):
 		return known
 	case errors.Is(err, errRefused):
-		return component.Failure(problem.AddressRefused, "the address is not allowed: it is not a public one")
+		return problem.Failure(problem.AddressRefused, "the address is not allowed: it is not a public one")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return component.Retryable(problem.Timeout, "no complete answer in time")
+		return problem.Retryable(problem.Timeout, "no complete answer in time")
 	case errors.As(err, &certificate):
-		return component.Failure(problem.Connection, "the certificate of the other side is not valid")
+		return problem.Failure(problem.Connection, "the certificate of the other side is not valid")
 	case errors.As(err, &unknownName):
-		return component.Retryable(problem.Connection, "the name of the host cannot be resolved")
+		return problem.Retryable(problem.Connection, "the name of the host cannot be resolved")
 	case errors.As(err, &operation) && operation.Op == "dial":
-		return component.Retryable(problem.Connection, "the connection could not be opened")
+		return problem.Retryable(problem.Connection, "the connection could not be opened")
 	}
-	return component.Retryable(problem.Connection, "the connection broke off or what came was not understood")
+	return problem.Retryable(problem.Connection, "the connection broke off or what came was not understood")
 }
 
 // Refusal says what a status from 400 up means, with the delay that the other side asked for. It is nil for any other status. The body
@@ -53,11 +52,11 @@ func (n *Network) Refusal(response *http.Response) error {
 	var answer *problem.Error
 	switch {
 	case response.StatusCode == http.StatusTooManyRequests:
-		answer = component.Retryable(problem.RateLimited, "%s", message)
+		answer = problem.Retryable(problem.RateLimited, "%s", message)
 	case response.StatusCode >= http.StatusInternalServerError:
-		answer = component.Retryable(problem.Upstream5xx, "%s", message)
+		answer = problem.Retryable(problem.Upstream5xx, "%s", message)
 	default:
-		return component.Failure(problem.Upstream4xx, "%s", message)
+		return problem.Failure(problem.Upstream4xx, "%s", message)
 	}
 	return n.Delayed(answer, response.Header)
 }
@@ -65,7 +64,7 @@ func (n *Network) Refusal(response *http.Response) error {
 // Delayed adds to a failure the delay that the other side asked for with Retry-After, if it did.
 func (n *Network) Delayed(failure *problem.Error, header http.Header) error {
 	if after := n.retryAfter(header.Get("Retry-After")); after > 0 {
-		return &component.DelayError{Problem: failure, After: after}
+		return &DelayError{Problem: failure, After: after}
 	}
 	return failure
 }

@@ -18,9 +18,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
-	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 func get(t *testing.T, network *outbound.Network, address string) (*http.Response, error) {
@@ -93,9 +92,7 @@ func TestHeaders(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header }))
 	t.Cleanup(server.Close)
 	network := newNetwork(t, server.Listener.Addr().String())
-	item := 3
 	call := callOf("alice")
-	call.Item = &item
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
 	require.NoError(t, err)
 	request.Header.Set("User-Agent", "mine")
@@ -103,7 +100,7 @@ func TestHeaders(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
 	header := <-seen
-	assert.Equal(t, "e1/find/3", header.Get("Idempotency-Key"))
+	assert.Equal(t, "e1/find", header.Get("Idempotency-Key"))
 	assert.Equal(t, "00-trace", header.Get("traceparent"))
 	assert.Equal(t, "mine", header.Get("User-Agent"))
 	response, err = get(t, network, server.URL)
@@ -194,7 +191,7 @@ func (c *counting) Read(p []byte) (int, error) {
 
 func TestClassify(t *testing.T) {
 	t.Parallel()
-	known := component.Failure(problem.StateTooLarge, "known")
+	known := problem.Failure(problem.StateTooLarge, "known")
 	for _, test := range []struct {
 		err       error
 		code      problem.Code
@@ -239,7 +236,7 @@ func TestRefusal(t *testing.T) {
 	} {
 		err := network.Refusal(&http.Response{StatusCode: test.status, Header: http.Header{"Retry-After": {test.retryAfter}}})
 		requireProblem(t, err, test.code, test.retryable)
-		var delayed *component.DelayError
+		var delayed *outbound.DelayError
 		if assert.Equal(t, test.after > 0, errors.As(err, &delayed)) && delayed != nil {
 			assert.Equal(t, test.after, delayed.After)
 		}

@@ -16,7 +16,7 @@ import (
 // errRefused says that the guard refused the address.
 var errRefused = errors.New("the address is not allowed")
 
-// AllowedHosts are the host:port pairs that steps may call although the guard against server-side request forgery would refuse
+// AllowedHosts are the host:port pairs that may be called although the guard against server-side request forgery would refuse
 // their address.
 type AllowedHosts []string
 

@@ -9,10 +9,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/schemas/problem"
-	"github.com/galley-engine/galley/schemas/subject"
-	"github.com/galley-engine/galley/services/executor/internal/component"
-	"github.com/galley-engine/galley/services/executor/internal/outbound"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,8 +28,8 @@ func newNetworkAt(t *testing.T, now func() time.Time, allowed ...string) *outbou
 	return network
 }
 
-func callOf(customer string) *component.Call {
-	return &component.Call{Execution: subject.Execution{Customer: customer, ID: "e1"}, Step: "find", TraceParent: "00-trace"}
+func callOf(customer string) *outbound.Call {
+	return &outbound.Call{Customer: customer, IdempotencyKey: "e1/find", TraceParent: "00-trace"}
 }
 
 // requireProblem checks an error and that it gives away no address.
