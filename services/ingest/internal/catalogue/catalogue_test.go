@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -164,6 +165,53 @@ func TestRevokedKeyEndsWithinSeconds(t *testing.T) {
 	now.Advance(5 * time.Second)
 	_, err = c.Authenticate(t.Context(), secret)
 	requireCode(t, problem.Unauthenticated, err)
+}
+
+func TestKeysAreRevokedForGood(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c, other := w.process(t, clock.System), w.process(t, clock.System)
+	first := customer(t, c, "alice")
+	second, err := c.CreateKey(t.Context(), "alice", "second", author())
+	require.NoError(t, err)
+	customer(t, c, "bob")
+	for _, process := range []*catalogue.Catalogue{c, other} {
+		_, err = process.Authenticate(t.Context(), second.Secret)
+		require.NoError(t, err)
+	}
+	requireCode(t, problem.NotFound, c.RevokeKey(t.Context(), "bob", second.KeyID, author()))
+	requireCode(t, problem.NotFound, c.RevokeKey(t.Context(), "alice", "key_of_nobody", author()))
+	for range 2 {
+		require.NoError(t, c.RevokeKey(t.Context(), "alice", second.KeyID, author()))
+	}
+	_, err = c.Authenticate(t.Context(), second.Secret)
+	requireCode(t, problem.Unauthenticated, err)
+	require.Eventually(t, func() bool {
+		_, err := other.Authenticate(t.Context(), second.Secret)
+		return err != nil
+	}, 30*time.Second, time.Millisecond, "other processes hear of it")
+	_, err = c.Authenticate(t.Context(), first)
+	require.NoError(t, err)
+
+	page, more, err := c.Keys(t.Context(), "alice", "", 10)
+	require.NoError(t, err)
+	require.False(t, more)
+	revoked := map[string]bool{}
+	for _, key := range page {
+		revoked[key.Name] = key.RevokedAt != nil
+	}
+	require.Equal(t, map[string]bool{"first key": false, "second": true}, revoked)
+	page, more, err = c.Keys(t.Context(), "alice", "", 1)
+	require.NoError(t, err)
+	require.Equal(t, []any{1, true}, []any{len(page), more})
+	_, _, err = c.Keys(t.Context(), "carol", "", 1)
+	requireCode(t, problem.NotFound, err)
+	err = postgres.Transact(t.Context(), w.pool(t, migrations.Reader), "alice", func(tx pgx.Tx) error {
+		tag, err := tx.Exec(t.Context(), `UPDATE ingest.api_keys SET revoked_at = now() + interval '1 year' WHERE key_id = $1`, second.KeyID)
+		require.Zero(t, tag.RowsAffected(), "what is revoked stays revoked")
+		return err
+	})
+	require.NoError(t, err)
 }
 
 func TestInvalidFieldsAreNamed(t *testing.T) {

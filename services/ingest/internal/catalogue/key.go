@@ -81,6 +81,79 @@ func (c *Catalogue) issueKey(ctx context.Context, tx pgx.Tx, customer, name stri
 	})
 }
 
+// Key is an API key as it can be told of.
+type Key struct {
+	KeyID     string    `json:"key_id"`
+	Name      string    `json:"name"`
+	CreatedAt time.Time `json:"created_at"`
+	// RevokedAt is absent for a key that is good.
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+}
+
+// Keys lists a customer's API keys, those that were revoked too, by id, from the one after the given id.
+func (c *Catalogue) Keys(ctx context.Context, customer, after string, limit int) (page []Key, more bool, err error) {
+	if err := c.RequireCustomer(ctx, customer); err != nil {
+		return nil, false, err
+	}
+	err = postgres.Query(ctx, c.pool, customer, func(batch *pgx.Batch) {
+		batch.Queue(`SELECT key_id, name, created_at, revoked_at FROM ingest.api_keys
+			 WHERE customer_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3`,
+			customer, after, limit+1).Query(func(rows pgx.Rows) (err error) {
+			page, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
+			return err
+		})
+	})
+	if err != nil {
+		return nil, false, failure("list API keys", err)
+	}
+	if len(page) > limit {
+		return page[:limit], true, nil
+	}
+	return page, false, nil
+}
+
+// RevokeKey makes an API key good for nothing, for good: at once in this process, within seconds in others that miss the news. One that was
+// revoked before stays as it is.
+func (c *Catalogue) RevokeKey(ctx context.Context, customer, keyID string, author Author) error {
+	var found rules
+	found.id("/customer_id", customer)
+	found.id("/key_id", keyID)
+	if err := found.err(); err != nil {
+		return err
+	}
+	err := postgres.Transact(ctx, c.pool, customer, func(tx pgx.Tx) error {
+		now := c.clock()
+		tag, err := tx.Exec(ctx, `UPDATE ingest.api_keys SET revoked_at = $3 WHERE customer_id = $1 AND key_id = $2 AND revoked_at IS NULL`,
+			customer, keyID, now)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return revokedBefore(ctx, tx, customer, keyID)
+		}
+		return c.record(ctx, tx, activity.Entry{
+			Customer: customer, Action: event.ActionKeyRevoked, ResourceID: keyID, Author: author,
+			Before: map[string]any{"revoked_at": nil}, After: map[string]any{"revoked_at": now},
+		})
+	})
+	if err != nil {
+		return failure("revoke API key", err)
+	}
+	c.forget(customer, resourceKey)
+	c.outbox.Wake()
+	return nil
+}
+
+// revokedBefore is NOT_FOUND for a key that does not exist.
+func revokedBefore(ctx context.Context, tx pgx.Tx, customer, keyID string) error {
+	var known bool
+	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest.api_keys WHERE customer_id = $1 AND key_id = $2)`, customer, keyID).Scan(&known)
+	if err == nil && !known {
+		return notFound("there is no API key %q", keyID)
+	}
+	return err
+}
+
 // hashKey is what is stored of a key. A slow hash with a salt protects secrets that can be guessed; 256 random bits cannot, so one
 // round of SHA-256 is enough, and every request needs it.
 func hashKey(secret string) [sha256.Size]byte {

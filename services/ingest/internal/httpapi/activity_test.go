@@ -47,6 +47,7 @@ func doings() map[string]struct {
 		"create-agent":        one(event.ActionAgentCreated),
 		"create-customer":     {activities: []string{event.ActionCustomerCreated, event.ActionKeyCreated}},
 		"create-key":          one(event.ActionKeyCreated),
+		"revoke-key":          one(event.ActionKeyRevoked),
 		"set-vars":            one(event.ActionCustomerUpdated),
 		"set-limits":          one(event.ActionCustomerUpdated),
 		"set-secret":          one(event.ActionSecretSet),
@@ -131,6 +132,7 @@ func (s *server) site(t *testing.T) (alice string) {
 	s.ran(t, "alice", goingID, event.Request{}, nil, "")
 	s.ran(t, "alice", failedID, event.Request{}, nil, event.StatusFailed)
 	s.ran(t, "alice", askingID, event.Request{}, nil, "")
+	s.key(t, "alice")
 	s.deadLetters(t, 3)
 	s.answerWith(t, func(_ context.Context, command accept.Command) (accept.Outcome, error) {
 		if command.Accepted != nil {

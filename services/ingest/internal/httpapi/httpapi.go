@@ -174,6 +174,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerRecipes(routes)
 	a.registerAgents(routes)
 	a.registerCustomers(routes)
+	a.registerKeys(routes)
 	a.registerLimits(routes)
 	a.registerPlans(routes)
 	a.registerSubscriptions(routes)

@@ -59,6 +59,8 @@ func routes() map[string]route {
 		"grant-credits":     {method: "POST", path: "/api/v1/credits/grants", body: `{"customer_id":"%s","amount":1}`, operator: true},
 		"create-customer":   {method: "POST", path: "/api/v1/customers", body: `{"customer_id":"new-%s","name":"x"}`, operator: true},
 		"create-key":        {method: "POST", path: "/api/v1/customers/%s/keys", body: `{"name":"x"}`, operator: true},
+		"list-keys":         {method: "GET", path: "/api/v1/customers/%s/keys", operator: true},
+		"revoke-key":        {method: "DELETE", path: "/api/v1/customers/%s/keys/key_%s", operator: true},
 		"set-secret":        {method: "PUT", path: "/api/v1/secrets/token?customer_id=%s", body: `{"value":"hunter2"}`},
 		"list-secrets":      {method: "GET", path: "/api/v1/secrets?customer_id=%s"},
 		"delete-secret":     {method: "DELETE", path: "/api/v1/secrets/old?customer_id=%s"}, // it works once for each customer
@@ -193,6 +195,7 @@ func TestNobodySeesAnotherCustomer(t *testing.T) {
 		_, err := file.NewStore(s.bus.JS).Put(t.Context(), customer, file.Ref{ID: "report", ContentType: "text/plain"}, strings.NewReader("of "+customer))
 		require.NoError(t, err)
 	}
+	s.key(t, "bob")
 	s.deadLetters(t, 3)
 	for name, r := range routes() {
 		t.Run(name, func(t *testing.T) {
