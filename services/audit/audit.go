@@ -9,14 +9,11 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/process"
-	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
-	"github.com/galley-engine/galley/services/audit/internal/reader"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 	"github.com/galley-engine/galley/services/audit/internal/writer"
 	"github.com/galley-engine/galley/services/audit/migrations"
@@ -77,13 +74,8 @@ func (s *Service) Run(ctx context.Context) error {
 	s.migrated.Store(true)
 	outside := s.outside()
 	signer := writer.NewSigner(s.writerPool, s.key, outside, s.deps.Clock, s.deps.Logger)
-	return lifecycle.Run(ctx,
-		outside.Run,
-		writer.New(s.writerPool, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run,
-		func(ctx context.Context) error {
-			return bus.Answer(ctx, s.deps.Bus, query.ServiceAudit, query.AuditEvents, reader.New(s.readerPool).Events)
-		},
-	)
+	work := append(s.answers(signer), outside.Run, writer.New(s.writerPool, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run)
+	return lifecycle.Run(ctx, work...)
 }
 
 // outside is where tree heads are published.

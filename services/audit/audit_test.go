@@ -57,9 +57,10 @@ func TestQuery(t *testing.T) {
 	require.Len(t, reply.Events, 3)
 	newest := reply.Events[0]
 	assert.Equal(t, query.AuditEvent{
-		Sequence: 3, EventID: "cust_001-000000/completed", ActionType: "execution.completed", ResourceType: "execution",
+		Sequence: 3, CustomerID: "cust_001", CustomerSequence: 3, EventID: "cust_001-000000/completed", ActionType: "execution.completed", ResourceType: "execution",
 		ResourceID: "cust_001-000000", ActorType: "api_key", ActorID: "key_1", Outcome: "success",
-		OccurredAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Leaf: newest.Leaf,
+		OccurredAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), RecordedAt: newest.RecordedAt,
+		TraceID: "4bf92f3577b34da6a3ce929d0e0e4736", Leaf: newest.Leaf,
 	}, newest)
 
 	request.Limit = 0

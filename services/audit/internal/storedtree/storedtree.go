@@ -87,13 +87,22 @@ type SignedHead struct {
 
 // Latest gives the newest signed tree head. There may be none: then Size is 0.
 func Latest(ctx context.Context, db Querier) (SignedHead, error) {
-	rows, err := db.Query(ctx, `SELECT size, note::bytea FROM audit.tree_heads ORDER BY size DESC LIMIT 1`)
+	return signedHead(ctx, db, `SELECT size, note::bytea FROM audit.tree_heads ORDER BY size DESC LIMIT 1`)
+}
+
+// SignedAt gives the signed tree head of a size. There may be none: then Size is 0.
+func SignedAt(ctx context.Context, db Querier, size int64) (SignedHead, error) {
+	return signedHead(ctx, db, `SELECT size, note::bytea FROM audit.tree_heads WHERE size = $1`, size)
+}
+
+func signedHead(ctx context.Context, db Querier, statement string, arguments ...any) (SignedHead, error) {
+	rows, err := db.Query(ctx, statement, arguments...)
 	if err != nil {
-		return SignedHead{}, fmt.Errorf("read the signed tree head: %w", err)
+		return SignedHead{}, fmt.Errorf("read a signed tree head: %w", err)
 	}
 	heads, err := pgx.CollectRows(rows, pgx.RowToStructByPos[SignedHead])
 	if err != nil {
-		return SignedHead{}, fmt.Errorf("read the signed tree head: %w", err)
+		return SignedHead{}, fmt.Errorf("read a signed tree head: %w", err)
 	}
 	if len(heads) == 0 {
 		return SignedHead{}, nil
