@@ -16,6 +16,7 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/testkit"
+	"github.com/galley-engine/galley/pkg/traceparent"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -207,6 +208,29 @@ func TestQueries(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, problem.Unavailable, refused.Code)
 	require.NotContains(t, refused.Message, "relation")
+}
+
+func TestQueriesHandOnTheTrace(t *testing.T) {
+	t.Parallel()
+	messages := open(t, testkit.NATS(t))
+	start(t, func(ctx context.Context) error {
+		return bus.Answer(ctx, messages, query.ServiceBilling, query.Balance,
+			func(ctx context.Context, _ query.BalanceRequest) (query.BalanceReply, error) {
+				return query.BalanceReply{CustomerID: traceparent.From(ctx)}, nil
+			})
+	})
+	ask := func(trace string) (string, error) {
+		reply, err := bus.Ask[query.BalanceReply](traceparent.With(t.Context(), trace), messages, query.ServiceBilling, query.Balance,
+			query.BalanceRequest{})
+		return reply.CustomerID, err
+	}
+	require.Eventually(t, func() bool { _, err := ask(""); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	for sent, want := range map[string]string{trace: trace, "": "", "nonsense": ""} {
+		got, err := ask(sent)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
 }
 
 func TestSettingsRefuseARetentionShorterThanAnExecution(t *testing.T) {

@@ -113,7 +113,9 @@ func TestRecords(t *testing.T) {
 	activities := s.activities(t, subject.Activity("", "ledger.reconciled"))
 	require.Len(t, activities, 2)
 	assert.Equal(t, []string{"success", "failed"}, []string{activities[0].Outcome, activities[1].Outcome})
-	var told struct{ After query.ReconciliationReply }
+	var told struct {
+		After query.ReconciliationReply `json:"after"`
+	}
 	require.NoError(t, json.Unmarshal(activities[1].Changes, &told))
 	assert.Equal(t, bad.Found, told.After.Found)
 	assert.Equal(t, bad.Differences[:20], told.After.Differences)

@@ -179,7 +179,9 @@ func (w *world) told(t *testing.T) (action, actor string, after map[string]any) 
 	require.NoError(t, w.work.QueryRow(t.Context(), `SELECT replace(subject, 'galley.activity.alice.', ''), header->>'ce-actor',
 		convert_from(data, 'UTF8')::json->>'changes' FROM billing.outbox WHERE subject LIKE '%.subscription.%' ORDER BY id DESC LIMIT 1`).
 		Scan(&action, &actor, &text))
-	var changes struct{ Before, After map[string]any }
+	var changes struct {
+		After map[string]any `json:"after"`
+	}
 	require.NoError(t, json.Unmarshal([]byte(text), &changes))
 	return action, actor, changes.After
 }
