@@ -465,12 +465,12 @@ type Rejection struct {
 type Activity struct {
 	CustomerID string `json:"customer_id"`
 	// ActionType is "<resource>.<verb>", such as ActionRecipePublished.
-	ActionType   string          `json:"action_type"`
-	ResourceType string          `json:"resource_type"`
-	ResourceID   string          `json:"resource_id"`
-	Actor        Actor           `json:"actor"`
+	ActionType   string `json:"action_type"`
+	ResourceType string `json:"resource_type"`
+	ResourceID   string `json:"resource_id"`
+	Actor        Actor  `json:"actor"`
 	// Changes are what Changes makes; absent where there is nothing to tell.
 	Changes    json.RawMessage `json:"changes,omitempty"`
 	Outcome    string          `json:"outcome"`
-	OccurredAt   time.Time       `json:"occurred_at"`
+	OccurredAt time.Time       `json:"occurred_at"`
 }
