@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -87,6 +88,7 @@ func TestOneWorkerDoesAsTheModel(t *testing.T) {
 			if rapid.Bool().Draw(rt, "granted") {
 				request := drawGrant(rt, strconv.Itoa(i), bank.clock())
 				request.CustomerID = rapid.SampledFrom(customers).Draw(rt, "customer")
+				bank.crash(t, rt, func(ctx context.Context) { _, _ = bank.Grant(ctx, request) })
 				bank.give(t, request)
 				model.grant(&request, bank.clock())
 			}
@@ -97,6 +99,7 @@ func TestOneWorkerDoesAsTheModel(t *testing.T) {
 				model.setOverdraft(customer, limit, bank.clock())
 			}
 			bank.pass(time.Duration(rapid.IntRange(0, 2).Draw(rt, "passed")) * time.Hour)
+			bank.crash(t, rt, func(ctx context.Context) { _, _ = bank.Apply(ctx, batch) })
 			charges, err := bank.Apply(t.Context(), batch)
 			require.NoError(rt, err)
 			model.apply(batch, bank.clock())
@@ -155,6 +158,16 @@ func (b *bank) isAs(t *testing.T, rt *rapid.T, customer string, c *modelCustomer
 	assert.GreaterOrEqual(rt, b.balance(t, customer), -credit.Micro(c.furthest))
 	assert.Equal(rt, c.lowTold, b.told(t, subject.Billing(customer, string(event.AlertLowBalance))), "low_balance")
 	assert.Equal(rt, c.exhaustedTold, b.told(t, subject.Billing(customer, string(event.AlertExhausted))), "exhausted")
+}
+
+// crash has a process die while it does something, before its commit or after it: whoever gets the message next does it again.
+func (b *bank) crash(t *testing.T, rt *rapid.T, do func(ctx context.Context)) {
+	t.Helper()
+	if rapid.Bool().Draw(rt, "crashes") {
+		ctx, die := context.WithTimeout(t.Context(), time.Duration(rapid.IntRange(0, 3000).Draw(rt, "dies after"))*time.Microsecond)
+		defer die()
+		do(ctx)
+	}
 }
 
 // hasDecided compares what the journal has to be told with the model, and forgets it.
@@ -219,7 +232,11 @@ func TestWorkersAgree(t *testing.T) {
 		var group sync.WaitGroup
 		for worker := range rapid.IntRange(2, 4).Draw(rt, "workers") {
 			order := rapid.Permutation(batches).Draw(rt, fmt.Sprint("order of worker ", worker))
+			dies := rapid.IntRange(0, 3000).Draw(rt, fmt.Sprint("death of worker ", worker))
 			group.Go(func() {
+				dying, die := context.WithTimeout(t.Context(), time.Duration(dies)*time.Microsecond)
+				_, _ = bank.Apply(dying, order[0])
+				die()
 				for _, batch := range order {
 					history.add(t, batch, bank.applyUntilDone(t, batch))
 				}

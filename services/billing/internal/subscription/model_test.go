@@ -1,6 +1,7 @@
 package subscription_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/big"
@@ -33,6 +34,7 @@ type lot struct {
 // model is the simplest subscription: everything happens on time.
 type model struct {
 	calendar period.Calendar
+	location *time.Location
 	active   bool
 	plan     *query.Plan
 	next     *query.Plan
@@ -41,6 +43,9 @@ type model struct {
 	period   int
 	from, to time.Time
 	lots     []lot
+	// queue is what executions wait for, the one that goes first at the front. now is when the model looks.
+	queue []credit.Micro
+	now   time.Time
 }
 
 func (m *model) give(suffix string, amount credit.Micro, by *query.Plan) {
@@ -52,6 +57,14 @@ func (m *model) give(suffix string, amount credit.Micro, by *query.Plan) {
 		made.until = m.to
 	}
 	m.lots = append(m.lots, made)
+	m.serve()
+}
+
+// serve pays for what waits. What is over already is carried, perhaps, but nobody can spend it.
+func (m *model) serve() {
+	for len(m.queue) > 0 && m.spend(m.queue[0]) {
+		m.queue = m.queue[1:]
+	}
 }
 
 // expire empties lots of the period and tells what was left of them.
@@ -68,6 +81,7 @@ func (m *model) expire(every bool) (left credit.Micro) {
 }
 
 func (m *model) advance(now time.Time) {
+	m.now = now
 	for m.active && !now.Before(m.to) {
 		left, ended := m.expire(false), m.plan
 		if m.leaving {
@@ -121,20 +135,35 @@ func (m *model) cancel(atOnce bool) {
 	}
 }
 
-// debit burns lots, those first that expire first; nothing when they do not cover it.
-func (m *model) debit(amount credit.Micro, now time.Time) {
+// debit spends, now or later if it waits.
+func (m *model) debit(amount credit.Micro, waits bool) {
+	for i := range m.lots {
+		if one := &m.lots[i]; m.over(one) {
+			one.left = 0 // of a subscription that has ended
+		}
+	}
+	if waits {
+		m.queue = append(m.queue, amount)
+		m.serve()
+		return
+	}
+	m.spend(amount)
+}
+
+func (m *model) over(one *lot) bool { return !one.until.IsZero() && !m.now.Before(one.until) }
+
+// spend burns lots, those first that expire first; nothing when they do not cover it.
+func (m *model) spend(amount credit.Micro) bool {
 	order := make([]*lot, 0, len(m.lots))
 	var total credit.Micro
 	for i := range m.lots {
-		one := &m.lots[i]
-		if !one.until.IsZero() && !now.Before(one.until) {
-			one.left = 0 // of a subscription that has ended
+		if one := &m.lots[i]; !m.over(one) {
+			total += one.left
+			order = append(order, one)
 		}
-		total += one.left
-		order = append(order, one)
 	}
 	if total < amount {
-		return
+		return false
 	}
 	slices.SortStableFunc(order, func(a, b *lot) int {
 		switch {
@@ -150,6 +179,7 @@ func (m *model) debit(amount credit.Micro, now time.Time) {
 		one.left -= taken
 		amount -= taken
 	}
+	return true
 }
 
 // check compares the model with what is stored.
@@ -193,6 +223,11 @@ func (m *model) check(rt *rapid.T, w *world, customer string, now time.Time) {
 	got, err = w.Get(rt.Context(), customer)
 	require.NoError(rt, err)
 	require.Equal(rt, balance, got.Balance)
+	var waiting int
+	err = w.work.QueryRow(rt.Context(), `SELECT COALESCE((SELECT waiting FROM billing.accounts WHERE customer_id = $1), 0)`,
+		customer).Scan(&waiting)
+	require.NoError(rt, err)
+	require.Len(rt, m.queue, waiting)
 	m.checkLimits(rt, w, customer)
 }
 
@@ -210,13 +245,19 @@ func (m *model) checkLimits(rt *rapid.T, w *world, customer string) {
 	require.Equal(rt, holds, last.MaxConcurrency)
 }
 
-// atOnce calls do in several workers at the same time, as a message does that is delivered again, while others are called to look.
-func (w *world) atOnce(rt *rapid.T, customer string, do func() error) {
+// atOnce calls do in several workers at the same time, as a message does that is delivered again, while others are called to look. Some of them
+// die on the way, before their commit or after it.
+func (w *world) atOnce(rt *rapid.T, customer string, do func(ctx context.Context) error) {
 	workers := rapid.IntRange(1, 3).Draw(rt, "workers")
 	errs := make([]error, 2*workers)
 	var group sync.WaitGroup
+	for range rapid.IntRange(0, 2).Draw(rt, "crashes") {
+		dying, die := context.WithTimeout(rt.Context(), time.Duration(rapid.IntRange(0, 8000).Draw(rt, "dies after"))*time.Microsecond)
+		defer die()
+		group.Go(func() { _ = do(dying) })
+	}
 	for i := range workers {
-		group.Go(func() { errs[2*i] = do() })
+		group.Go(func() { errs[2*i] = do(rt.Context()) })
 		group.Go(func() { _, errs[2*i+1] = w.Advance(rt.Context(), customer) })
 	}
 	group.Wait()
@@ -225,7 +266,10 @@ func (w *world) atOnce(rt *rapid.T, customer string, do func() error) {
 
 // jump is a time to which the clock goes: often close to a boundary, sometimes several periods on.
 func jump(rt *rapid.T, m *model, now time.Time) time.Time {
-	switch kind := rapid.SampledFrom([]string{"little", "far", "to the end", "just before the end"}).Draw(rt, "jump"); {
+	_, changed := now.In(m.zone()).ZoneBounds()
+	switch kind := rapid.SampledFrom([]string{"little", "far", "to the end", "just before the end", "clocks change"}).Draw(rt, "jump"); {
+	case kind == "clocks change" && !changed.IsZero() && changed.Sub(now) < 200*24*time.Hour:
+		return later(now, changed.Add(time.Duration(rapid.IntRange(-3600, 3600).Draw(rt, "seconds"))*time.Second).UTC())
 	case kind == "far":
 		return now.Add(time.Duration(rapid.Int64Range(0, int64(100*24*time.Hour/time.Microsecond)).Draw(rt, "by")) * time.Microsecond)
 	case m.active && kind == "to the end":
@@ -234,6 +278,41 @@ func jump(rt *rapid.T, m *model, now time.Time) time.Time {
 		return m.to.Add(-time.Microsecond)
 	}
 	return now.Add(time.Duration(rapid.IntRange(0, 20*24*60).Draw(rt, "minutes")) * time.Minute)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (m *model) zone() *time.Location {
+	if m.location == nil {
+		return time.UTC
+	}
+	return m.location
+}
+
+// zones are of all kinds: with clocks that change at night, at midnight or by half an hour, and far from UTC.
+func zones() []string {
+	return []string{
+		"UTC", "Europe/Berlin", "America/New_York", "America/Santiago", "America/Havana", "Asia/Beirut", "Asia/Kathmandu", "Australia/Lord_Howe",
+		"Pacific/Apia", "Pacific/Kiritimati", "Pacific/Pago_Pago", "Africa/Cairo",
+	}
+}
+
+// drawCalendar draws a day and a zone: often the day on which its clocks change next.
+func (m *model) drawCalendar(rt *rapid.T, now time.Time) (day int, zone string) {
+	zone = rapid.SampledFrom(zones()).Draw(rt, "zone")
+	day = rapid.IntRange(1, period.MaxDay).Draw(rt, "day")
+	location, err := period.Zone(zone)
+	require.NoError(rt, err)
+	m.location = location
+	if _, changed := now.In(location).ZoneBounds(); !changed.IsZero() && rapid.Bool().Draw(rt, "when clocks change") {
+		day = changed.In(location).Day()
+	}
+	return day, zone
 }
 
 // TestDoesAsTheModel has a customer subscribe, change, cancel and spend while the clock jumps and several workers do the same at once: every
@@ -247,12 +326,11 @@ func TestDoesAsTheModel(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		customer, m := uuid.NewString(), &model{}
-		day := rapid.IntRange(1, period.MaxDay).Draw(rt, "day")
-		zone := rapid.SampledFrom([]string{"UTC", "Europe/Berlin", "America/Santiago", "Pacific/Kiritimati"}).Draw(rt, "zone")
+		w.clock.Set(time.Unix(rapid.Int64Range(1_800_000_000, 1_900_000_000).Draw(rt, "begin"), 0).UTC())
+		day, zone := m.drawCalendar(rt, w.clock.Now())
 		calendar, err := period.NewCalendar(day, zone)
 		require.NoError(rt, err)
-		w.clock.Set(time.Unix(rapid.Int64Range(1_800_000_000, 1_900_000_000).Draw(rt, "begin"), 0).UTC())
-		for range rapid.IntRange(1, 10).Draw(rt, "steps") {
+		for place := range rapid.Uint64Range(1, 10).Draw(rt, "steps") {
 			now := jump(rt, m, w.clock.Now())
 			w.clock.Set(now)
 			if rapid.Bool().Draw(rt, "the ledger looks first") {
@@ -264,23 +342,26 @@ func TestDoesAsTheModel(t *testing.T) {
 				wanted := &plans[rapid.IntRange(0, len(plans)-1).Draw(rt, "plan")]
 				asked := request(customer, wanted.PlanID, query.SubscriptionActive)
 				asked.Anchor, asked.TimeZone = day, zone
-				w.atOnce(rt, customer, func() error { _, err := w.Set(rt.Context(), asked); return err })
+				w.atOnce(rt, customer, func(ctx context.Context) error { _, err := w.Set(ctx, asked); return err })
 				m.subscribe(now, wanted, calendar)
 			case "cancel":
 				asked := &query.CancelSubscriptionRequest{CustomerID: customer, AtOnce: rapid.Bool().Draw(rt, "at once"), Actor: operator()}
 				if m.number > 0 {
-					w.atOnce(rt, customer, func() error { _, err := w.Cancel(rt.Context(), asked); return err })
+					w.atOnce(rt, customer, func(ctx context.Context) error { _, err := w.Cancel(ctx, asked); return err })
 				}
 				m.cancel(asked.AtOnce)
 			case "debit":
-				w.atOnce(rt, customer, func() error { return nil })
+				w.atOnce(rt, customer, func(context.Context) error { return nil })
 				amount := credit.Micro(rapid.IntRange(1, 300).Draw(rt, "amount"))
-				key := ledger.Key{Customer: customer, Execution: uuid.New()}
-				_, err := w.ledger.Apply(rt.Context(), []ledger.Instruction{{Key: key, Action: ledger.Debit, Amount: amount}})
+				one := ledger.Instruction{Key: ledger.Key{Customer: customer, Execution: uuid.New()}, Action: ledger.Debit, Amount: amount}
+				if rapid.Bool().Draw(rt, "waits") {
+					one.Wait = ledger.Wait{Until: now.AddDate(100, 0, 0), Place: place + 1}
+				}
+				_, err := w.ledger.Apply(rt.Context(), []ledger.Instruction{one})
 				require.NoError(rt, err)
-				m.debit(amount, now)
+				m.debit(amount, !one.Wait.Until.IsZero())
 			default:
-				w.atOnce(rt, customer, func() error { return nil })
+				w.atOnce(rt, customer, func(ctx context.Context) error { _, err := w.Advance(ctx, customer); return err })
 			}
 			m.check(rt, w, customer, now)
 		}
