@@ -53,7 +53,18 @@ const (
 	ActionSubscriptionChanged   = "subscription.changed"
 	ActionSubscriptionCancelled = "subscription.cancelled"
 	ActionSubscriptionRenewed   = "subscription.renewed"
+	// ActionAuditExported and ActionAuditVerified: the audit log itself.
+	ActionAuditExported = "audit.exported"
+	ActionAuditVerified = "audit.verified"
+	// ActionAuditErased: payloads of the audit log were erased. ActionAuditWebhookSet and ActionAuditWebhookDeleted: where its tree heads are
+	// delivered.
+	ActionAuditErased         = "audit.erased"
+	ActionAuditWebhookSet     = "audit.webhook_set"
+	ActionAuditWebhookDeleted = "audit.webhook_deleted"
 )
+
+// ResourceAudit is the resource of ActionAuditErased and those after it: the customer's part of the audit log, by the customer's id.
+const ResourceAudit = "audit"
 
 // NotePrefix begins the types of actions that recipes record (audit.note): a word of their own follows.
 const NotePrefix = "note."

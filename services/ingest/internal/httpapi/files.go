@@ -277,7 +277,7 @@ func (t *transfers) begin(customer string) (end func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.total >= maxTransfers || t.of[customer] >= maxTransfersOf {
-		return nil, newProblem(problem.Unavailable, "too many files are under way at the moment")
+		return nil, newProblem(problem.Unavailable, "too many files and exports are under way at the moment")
 	}
 	t.total++
 	t.of[customer]++
