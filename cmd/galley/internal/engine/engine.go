@@ -151,14 +151,11 @@ func (e *Engine) runServices(ctx context.Context, then func(ctx context.Context)
 			return err
 		}
 		defer conn.Close()
-		service, deps, err := e.service(name, conn, registry, build)
+		function, its, err := e.service(name, conn, registry, build)
 		if err != nil {
 			return fmt.Errorf("set up %s: %w", name, err)
 		}
-		functions = append(functions, func(ctx context.Context) error { return process.Run(ctx, name, service, deps) })
-		for _, check := range service.Checks() {
-			checks = append(checks, health.Check{Name: name + "/" + check.Name, Probe: check.Probe})
-		}
+		functions, checks = append(functions, function), append(checks, its...)
 	}
 	if e.config.MetricsAddr != "" {
 		functions = append(functions, func(ctx context.Context) error {
@@ -179,21 +176,28 @@ func (e *Engine) services() map[string]builder {
 	}
 }
 
+// service gives what runs a service, and its checks.
 func (e *Engine) service(
 	name string, conn *nats.Conn, registry prometheus.Registerer, build builder,
-) (process.Service, process.Deps, error) {
+) (run func(ctx context.Context) error, checks []health.Check, err error) {
 	log := e.logger(name)
 	settings := process.Settings{Durability: e.config.Durability, JournalRetention: e.config.JournalRetention}
 	messages, err := bus.New(conn, settings.Bus(), log)
 	if err != nil {
-		return nil, process.Deps{}, err
+		return nil, nil, err
 	}
 	deps := process.Deps{
 		Bus: messages, DatabaseURL: e.config.DatabaseURL, AckWait: e.config.AckWait, Logger: log, Clock: clock.System,
 		Metrics: metric.OfService(registry, name),
 	}
 	service, err := build(deps)
-	return service, deps, err
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, check := range service.Checks() {
+		checks = append(checks, health.Check{Name: name + "/" + check.Name, Probe: check.Probe})
+	}
+	return func(ctx context.Context) error { return process.Run(ctx, name, service, deps) }, checks, nil
 }
 
 // connect opens a service's own connection, without a socket where the server is in this process.
