@@ -17,6 +17,8 @@ const DefaultMaxFindings = 100
 type Options struct {
 	// Key is the log's public key in its text form, <name>+<hash>+<key>, from a source other than what is verified. It is needed.
 	Key string
+	// Former are the public keys that the log had before, in the same form: a log that got a new key has heads of both.
+	Former []string
 	// Published are signed tree heads known from elsewhere, as they were signed: from the stream TREE_HEADS, a file, a customer. The log
 	// must still be the one they are of. Without them a log that was written anew with the right key, or put back to an older state,
 	// looks whole.
@@ -35,13 +37,18 @@ var ErrKey = errors.New("not a public key, <name>+<hash>+<key>")
 // settings are Options with their defaults, and the key read.
 type settings struct {
 	Options
-	verifier note.Verifier
+	// verifiers are those of the key, and of the keys before.
+	verifiers []note.Verifier
 }
 
 func (o Options) settings() (*settings, error) {
-	verifier, err := note.NewVerifier(o.Key)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKey, err)
+	var verifiers []note.Verifier
+	for _, key := range append([]string{o.Key}, o.Former...) {
+		verifier, err := note.NewVerifier(key)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrKey, err)
+		}
+		verifiers = append(verifiers, verifier)
 	}
 	if o.MaxFindings <= 0 {
 		o.MaxFindings = DefaultMaxFindings
@@ -52,5 +59,5 @@ func (o Options) settings() (*settings, error) {
 	if o.Clock == nil {
 		o.Clock = clock.System
 	}
-	return &settings{Options: o, verifier: verifier}, nil
+	return &settings{Options: o, verifiers: verifiers}, nil
 }

@@ -47,7 +47,7 @@ func Inclusion(p *audit.Inclusion, options Options) (Included, error) {
 	if err != nil {
 		return Included{}, err
 	}
-	head, err := tree.OpenHead([]byte(p.Note), set.verifier)
+	head, err := set.open([]byte(p.Note))
 	if err != nil {
 		return Included{}, err
 	}
@@ -94,11 +94,11 @@ func Consistency(older string, p *audit.Consistency, options Options) (Consisten
 	if err != nil {
 		return Consistent{}, err
 	}
-	before, err := tree.OpenHead([]byte(older), set.verifier)
+	before, err := set.open([]byte(older))
 	if err != nil {
 		return Consistent{}, fmt.Errorf("older tree head: %w", err)
 	}
-	after, err := tree.OpenHead([]byte(p.Note), set.verifier)
+	after, err := set.open([]byte(p.Note))
 	if err != nil {
 		return Consistent{}, err
 	}

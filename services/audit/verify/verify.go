@@ -11,23 +11,7 @@ import (
 	"context"
 	"errors"
 	"io"
-
-	"github.com/jackc/pgx/v5"
 )
-
-// DB is a pool or a connection. It acts as the role galley_audit, or as a superuser.
-type DB interface {
-	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
-}
-
-// Database verifies the whole log, in one snapshot: it may grow meanwhile. It reads it once, in its order, over one connection. The error
-// says that it could not be read to its end; what is wrong with it is in the Report.
-func Database(_ context.Context, _ DB, options Options) (*Report, error) {
-	if _, err := options.settings(); err != nil {
-		return nil, err
-	}
-	return nil, errors.ErrUnsupported
-}
 
 // Export verifies the lines of an export (package schemas/audit), of the whole log or of one customer. The error says that they could not
 // be read to their end; what is wrong is in the Report. A customer's export can prove that no leaf among its own was left out, but not

@@ -1,0 +1,93 @@
+package verify
+
+import (
+	"fmt"
+
+	"github.com/galley-engine/galley/services/audit/internal/tree"
+)
+
+// Bounds of what is remembered for the end.
+const (
+	maxBreaks = 10_000
+	maxLost   = 1 << 20
+)
+
+// link is the last leaf of a customer. Its own is 0 when it is of the version that has no chain.
+type link struct {
+	row  int64
+	own  int64
+	hash tree.Hash
+}
+
+// broken is a leaf that does not follow its customer's last one.
+type broken struct {
+	row      int64
+	customer string
+	own      int64
+	previous tree.Hash
+	last     link
+	found    bool
+}
+
+// chains follows the chain of each customer.
+type chains struct {
+	last   map[string]link
+	breaks []broken
+}
+
+func newChains() chains {
+	return chains{last: make(map[string]link)}
+}
+
+// add follows the chain to the leaf.
+func (c *chains) add(row *checked) {
+	if row.err != nil {
+		return
+	}
+	last, found := c.last[row.customer]
+	next := link{row: row.sequence, own: row.own, hash: row.hash}
+	follows := row.own == last.own+1 && row.previous == last.hash
+	if !row.chained {
+		next.own = 0
+		follows = last.own == 0
+	}
+	if !follows && len(c.breaks) < maxBreaks {
+		c.breaks = append(c.breaks, broken{
+			row: row.sequence, customer: row.customer, own: next.own, previous: row.previous, last: last, found: found,
+		})
+	}
+	c.last[row.customer] = next
+}
+
+// report adds the breaks that nothing else explains: not those at rows that are known to be others than they were, nor those after leaves
+// that are known to be missing.
+func (c *chains) report(found *findings, rows *differences) {
+	for i := range c.breaks {
+		b := &c.breaks[i]
+		if _, known := rows.lost[b.previous]; known || rows.has(b.row) || b.found && rows.has(b.last.row) {
+			continue
+		}
+		found.add(Finding{Code: ChainBroken, Sequence: b.row, Customer: b.customer, Message: b.message()})
+	}
+}
+
+func (b *broken) message() string {
+	expected := b.last.own + 1
+	switch {
+	case b.own == 0:
+		return fmt.Sprintf("row %d of customer %q has no place in the customer's chain, though row %d has", b.row, b.customer, b.last.row)
+	case b.own == expected && b.found:
+		return fmt.Sprintf("row %d, leaf %d of customer %q, does not follow row %d, the customer's leaf before it", b.row, b.own, b.customer,
+			b.last.row)
+	case b.own == expected:
+		return fmt.Sprintf("row %d, leaf 1 of customer %q, follows one that is not there", b.row, b.customer)
+	case b.own == expected+1:
+		return fmt.Sprintf("leaf %d of customer %q is missing: row %d is the customer's leaf %d, and the one before it in the log is %d",
+			expected, b.customer, b.row, b.own, b.last.own)
+	case b.own > expected:
+		return fmt.Sprintf("leaves %d to %d of customer %q are missing: row %d is the customer's leaf %d, and the one before it in the log is %d",
+			expected, b.own-1, b.customer, b.row, b.own, b.last.own)
+	default:
+		return fmt.Sprintf("row %d is leaf %d of customer %q, and should be leaf %d", b.row, b.own, b.customer, expected)
+	}
+}
