@@ -98,7 +98,7 @@ func TestClocksDisagree(t *testing.T) {
 					Amount: credit.Micro(rapid.IntRange(1, 90).Draw(rt, "amount")),
 				}
 				if rapid.Bool().Draw(rt, "waits") {
-					one.Wait = ledger.Wait{Until: end.AddDate(10, 0, 0), Place: 3*place + uint64(i)} //nolint:gosec // a few
+					one.Wait = ledger.Wait{Until: end.AddDate(10, 0, 0), Place: 3*place + uint64(i)}
 				}
 				group.Go(func() {
 					_, err := process.Advance(t.Context(), customer)
