@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,6 +59,7 @@ type Installation struct {
 	natsURL  string
 	base     string
 	adminKey string
+	health   map[string]string
 	database *database // nil in single mode, where galley has its own
 
 	mu       sync.Mutex // guards what Kill and Start change
@@ -122,6 +124,7 @@ func (i *Installation) addSingle(config Config) error {
 		return err
 	}
 	i.base, i.natsURL = "http://"+addresses[0], "nats://"+addresses[1]
+	i.health = map[string]string{Galley: "http://" + addresses[4]}
 	args := []string{"up"}
 	environment := map[string]string{
 		"GALLEY_HTTP_ADDR": addresses[0], "GALLEY_NATS_ADDR": addresses[1], "GALLEY_DATA_DIR": filepath.Join(i.dir, "data"),
@@ -150,9 +153,11 @@ func (i *Installation) addSplit(ctx context.Context, config Config) error {
 		return err
 	}
 	i.base, i.natsURL, i.adminKey = "http://"+addresses[0], "nats://"+addresses[1], operatorKey
+	i.health = make(map[string]string, len(Services()))
 	i.add(&program{name: NATS, path: config.Binaries.Path(NATS), args: []string{addresses[1], filepath.Join(i.dir, "nats")}})
 	for n, service := range Services() {
 		health := addresses[2+n]
+		i.health[service] = "http://" + health
 		environment := map[string]string{
 			"GALLEY_NATS_URL": i.natsURL, "GALLEY_DATABASE_URL": i.database.url, "GALLEY_HEALTH_ADDR": health,
 			"GALLEY_ACK_WAIT": config.AckWait.String(), "GALLEY_LOG_LEVEL": config.LogLevel,
@@ -204,6 +209,9 @@ func list(environment map[string]string) []string {
 	}
 	return entries
 }
+
+// Health lists where the programs of galley answer /health, /ready and /metrics without a key, by their names.
+func (i *Installation) Health() map[string]string { return maps.Clone(i.health) }
 
 // Programs lists what can be killed: in single mode galley and its Postgres, in split mode NATS, Postgres and the services.
 func (i *Installation) Programs() []string { return append(slices.Clone(i.order), Postgres) }
