@@ -296,6 +296,15 @@ func TestSuccessorOfASuccessor(t *testing.T) {
 	require.Equal(t, "a=5", written(command.Origin.Steps), "found in the journal of the first one")
 	require.Equal(t, again.execution.ID, command.Origin.ExecutionID)
 
+	for _, wish := range []control.Wish{resume, from} {
+		short := f.accept(t, event.Request{Origin: origin(first)})
+		short.append(t, event.Waiting, event.WaitingForCredits, nats.Header{}, event.Checkpoint{Steps: []event.StepOutcome{}})
+		command, err = f.Successor(t.Context(), short.end(t, event.StatusFailed, "c").execution, wish)
+		require.NoError(t, err)
+		require.Equal(t, map[event.Verb]string{event.VerbResume: "a=5 b=7", event.VerbRerunFrom: "a=5"}[wish.Verb], written(command.Origin.Steps),
+			"no credits came, and it has what it took over")
+	}
+
 	paid := f.ran(t, origin(first), event.StatusSuccess, "", "a=5 b=7 c=9")
 	command, err = f.Successor(t.Context(), paid.execution, from)
 	require.NoError(t, err)
