@@ -207,12 +207,12 @@ func TestAttacks(t *testing.T) {
 	outside := log.outside(t)
 	// moved gives rows other sequences, and their payloads.
 	moved := func(from, to int, by int) string {
-		var statements string
-		for _, table := range []string{"events", "payloads"} {
-			statements += fmt.Sprintf("UPDATE audit.%[1]s SET sequence = sequence + 1000000 WHERE sequence BETWEEN %[2]d AND %[3]d;", table, from, to) +
-				fmt.Sprintf("UPDATE audit.%[1]s SET sequence = sequence - 1000000 + %[2]d WHERE sequence > 1000000;", table, by)
-		}
-		return statements
+		const statements = `
+			UPDATE audit.events SET sequence = sequence + 1000000 WHERE sequence BETWEEN %[1]d AND %[2]d;
+			UPDATE audit.events SET sequence = sequence - 1000000 + %[3]d WHERE sequence > 1000000;
+			UPDATE audit.payloads SET sequence = sequence + 1000000 WHERE sequence BETWEEN %[1]d AND %[2]d;
+			UPDATE audit.payloads SET sequence = sequence - 1000000 + %[3]d WHERE sequence > 1000000;`
+		return fmt.Sprintf(statements, from, to, by)
 	}
 	for name, attack := range map[string]struct {
 		do   string

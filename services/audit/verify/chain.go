@@ -81,12 +81,16 @@ func (b *broken) message() string {
 			b.last.row)
 	case b.own == expected:
 		return fmt.Sprintf("row %d, leaf 1 of customer %q, follows one that is not there", b.row, b.customer)
-	case b.own == expected+1:
-		return fmt.Sprintf("leaf %d of customer %q is missing: row %d is the customer's leaf %d, and the one before it in the log is %d",
-			expected, b.customer, b.row, b.own, b.last.own)
 	case b.own > expected:
-		return fmt.Sprintf("leaves %d to %d of customer %q are missing: row %d is the customer's leaf %d, and the one before it in the log is %d",
-			expected, b.own-1, b.customer, b.row, b.own, b.last.own)
+		missing := fmt.Sprintf("leaf %d of customer %q is", expected, b.customer)
+		if b.own > expected+1 {
+			missing = fmt.Sprintf("leaves %d to %d of customer %q are", expected, b.own-1, b.customer)
+		}
+		if !b.found {
+			return fmt.Sprintf("%s missing: the customer's first one, row %d, is leaf %d", missing, b.row, b.own)
+		}
+		return fmt.Sprintf("%s missing: row %d is the customer's leaf %d, and the one before it, row %d, is leaf %d", missing, b.row, b.own,
+			b.last.row, b.last.own)
 	default:
 		return fmt.Sprintf("row %d is leaf %d of customer %q, and should be leaf %d", b.row, b.own, b.customer, expected)
 	}

@@ -18,7 +18,7 @@ func (w *walk) gather(into *leafHashes, width int, claimed []byte, preferStored 
 	into.known = width
 	for i := range width {
 		hash, stored := hashAt(claimed, i)
-		if w.tile.has[i] && !(preferStored && stored) {
+		if w.tile.has[i] && (!preferStored || !stored) {
 			hash, stored = w.tile.rows[i].hash, true
 		}
 		if !stored && into.known == width {
@@ -34,7 +34,7 @@ func (w *walk) closeTile(width int) {
 	if claimed == nil && w.tile.any && w.claims.expects(0, w.next) {
 		w.lacks(0, w.next)
 	}
-	var first, last = -1, -1
+	first, last := -1, -1
 	for i := range width {
 		if hash, stored := hashAt(claimed, i); stored && w.tile.has[i] && hash != w.tile.rows[i].hash {
 			if first < 0 {
@@ -210,8 +210,8 @@ func (w *walk) push(hash tree.Hash) {
 		if stored, found := w.claims.entry(level, index); found && stored != hash {
 			w.suspects = append(w.suspects, suspect{level: level, index: index, stored: stored})
 		}
-		hashes := append(w.levels[level-1], hash)
-		w.levels[level-1] = hashes
+		w.levels[level-1] = append(w.levels[level-1], hash)
+		hashes := w.levels[level-1]
 		if len(hashes) < tileWidth {
 			return
 		}

@@ -169,26 +169,22 @@ func (e *storedEnd) load(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	var levels [][]byte
+	short := false
 	for left := size; left > 0; left >>= tileBits {
-		width := min(int(left%tileWidth)*tree.HashSize, len(edge))
+		width := int(left%tileWidth) * tree.HashSize
+		if short = short || width > len(edge); short {
+			break
+		}
 		levels = append(levels, edge[:width])
 		edge = edge[width:]
 	}
-	if _, err := tree.ParseEdge(size, concatenated(levels, edge)); err != nil {
+	if short || len(edge) > 0 {
 		e.faults = []string{"edge"}
 		return nil
 	}
 	e.size, e.levels = size, levels
 	copy(e.root[:], root)
 	return nil
-}
-
-func concatenated(levels [][]byte, rest []byte) []byte {
-	var all []byte
-	for _, hashes := range levels {
-		all = append(all, hashes...)
-	}
-	return append(all, rest...)
 }
 
 // newestSigned finds the newest tree head that the key has signed.

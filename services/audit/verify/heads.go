@@ -2,6 +2,7 @@ package verify
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -37,6 +38,11 @@ func sortHeads(heads []signedHead) {
 	slices.SortStableFunc(heads, func(a, b signedHead) int { return cmp.Compare(a.Size, b.Size) })
 }
 
+// maxSize is more leaves than a log can have. What is computed with sizes up to it fits into 64 bits.
+const maxSize = 1 << 48
+
+var errSize = errors.New("no log has so many leaves")
+
 // open reads a tree head that the log's key has signed, or one that it had before.
 func (s *settings) open(note []byte) (tree.Head, error) {
 	head, err := tree.OpenHead(note, s.verifiers[0])
@@ -47,6 +53,9 @@ func (s *settings) open(note []byte) (tree.Head, error) {
 		if found, failure := tree.OpenHead(note, former); failure == nil {
 			head, err = found, nil
 		}
+	}
+	if err == nil && head.Size > maxSize {
+		err = errSize
 	}
 	return head, err
 }

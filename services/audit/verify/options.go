@@ -61,3 +61,12 @@ func (o Options) settings() (*settings, error) {
 	}
 	return &settings{Options: o, verifiers: verifiers}, nil
 }
+
+// names are those of the log: of its key, and of the keys before.
+func (s *settings) names() []string {
+	names := make([]string, len(s.verifiers))
+	for i, verifier := range s.verifiers {
+		names[i] = verifier.Name()
+	}
+	return names
+}

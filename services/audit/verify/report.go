@@ -28,6 +28,8 @@ type Report struct {
 	// Heads is how many signed tree heads of the log were checked, and Published how many of Options.Published.
 	Heads     int64 `json:"heads"`
 	Published int   `json:"published"`
+	// Unchecked is how many of Options.Published are newer than an export, or cannot be compared with a customer's.
+	Unchecked int `json:"unchecked,omitempty"`
 	// Payloads that are kept and match their leaf's digest; those of which only the salt is kept, since the data is elsewhere; those that
 	// are not there: erased, or of leaves that never had one.
 	PayloadsChecked   int64 `json:"payloads_checked"`

@@ -84,9 +84,10 @@ func (s *stored) compare(read *leaf.Leaf, made *checked) {
 		name  string
 		value *string
 	}{
-		{"event_id", &read.EventID}, {"customer_id", &read.CustomerID}, {"action_type", &read.Action}, {"resource_type", &read.ResourceType},
-		{"resource_id", &read.ResourceID}, {"actor_type", &read.Actor.Type}, {"actor_id", &read.Actor.ID}, {"outcome", &read.Outcome},
-		{"trace_id", &read.TraceID},
+		columnEvent: {"event_id", &read.EventID}, columnCustomer: {"customer_id", &read.CustomerID},
+		columnAction: {"action_type", &read.Action}, columnResourceType: {"resource_type", &read.ResourceType},
+		columnResource: {"resource_id", &read.ResourceID}, columnActorType: {"actor_type", &read.Actor.Type},
+		columnActor: {"actor_id", &read.Actor.ID}, columnOutcome: {"outcome", &read.Outcome}, columnTrace: {"trace_id", &read.TraceID},
 	}
 	restored := *read
 	for i, column := range columns {

@@ -73,27 +73,35 @@ func newWalk(found *findings, claimed *claims, end int64) *walk {
 
 // add takes the next row. Rows come in the order of their sequences.
 func (w *walk) add(row *checked) {
+	if w.place(row) {
+		w.chains.add(row)
+	}
+}
+
+// place puts the row into its place in the tree. It is false when there is none.
+func (w *walk) place(row *checked) bool {
 	w.leaves++
 	switch {
 	case row.sequence == w.last && row.sequence > 0:
 		w.found.add(Finding{Code: RowRepeated, Sequence: row.sequence, Message: fmt.Sprintf("there are several rows %d", row.sequence)})
-		return
-	case row.sequence < 1:
-		w.found.add(Finding{Code: RowAdded, Sequence: row.sequence, Message: fmt.Sprintf("row %d was added: there is none before row 1",
-			row.sequence)})
-		return
+		return false
 	case row.sequence > w.end:
 		w.last = row.sequence
 		if len(w.extra) < maxDifferences {
 			w.extra = append(w.extra, difference{kind: rowAdded, row: row.sequence, is: row.hash})
 		}
-		return
+		return false
 	}
 	w.last = row.sequence
 	w.advance((row.sequence - 1) / tileWidth)
 	i := (row.sequence - 1) % tileWidth
 	w.tile.rows[i], w.tile.has[i], w.tile.any = *row, true, true
-	w.chains.add(row)
+	return true
+}
+
+// addHash takes the next leaf when all else about it is looked at elsewhere.
+func (w *walk) addHash(sequence int64, hash tree.Hash) {
+	w.place(&checked{sequence: sequence, hash: hash})
 }
 
 // expect takes tree heads that are to be compared when the walk comes to them.

@@ -6,19 +6,3 @@
 // but the signatures, and whoever has the signing key these, too. Then only a signed tree head that is kept elsewhere tells: give it in
 // Options.Published.
 package verify
-
-import (
-	"context"
-	"errors"
-	"io"
-)
-
-// Export verifies the lines of an export (package schemas/audit), of the whole log or of one customer. The error says that they could not
-// be read to their end; what is wrong is in the Report. A customer's export can prove that no leaf among its own was left out, but not
-// that there are none after its last one: compare Report.Leaves of a later export.
-func Export(_ context.Context, _ io.Reader, options Options) (*Report, error) {
-	if _, err := options.settings(); err != nil {
-		return nil, err
-	}
-	return nil, errors.ErrUnsupported
-}
