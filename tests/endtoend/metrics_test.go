@@ -3,6 +3,7 @@ package endtoend_test
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,15 +83,15 @@ func samples(t *testing.T, addresses map[string]string) map[string]float64 {
 		require.NoError(t, err)
 		for name, family := range families {
 			for _, metric := range family.GetMetric() {
-				service, others := "", ""
+				parts := []string{name}
 				for _, label := range metric.GetLabel() {
 					if label.GetName() == "service" {
-						service = " " + label.GetValue()
+						parts = slices.Insert(parts, 1, label.GetValue())
 					} else {
-						others += " " + label.GetValue()
+						parts = append(parts, label.GetValue())
 					}
 				}
-				found[name+service+others] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
+				found[strings.Join(parts, " ")] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 			}
 		}
 	}
