@@ -1,0 +1,180 @@
+// Package verification has the log verify itself from time to time, and write down what was found.
+package verification
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/publish"
+	"github.com/galley-engine/galley/services/audit/internal/reader"
+	"github.com/galley-engine/galley/services/audit/verify"
+)
+
+const (
+	// lockID is held by the process that verifies.
+	lockID = 7333
+	// settle is how long a process that has just started leaves the log alone.
+	settle = time.Minute
+	// maxTold is how many findings are written down: the others are counted.
+	maxTold = 20
+)
+
+// Deps is what a Verifier is given.
+type Deps struct {
+	// Pool acts as the role that writes the log: it can read all of it.
+	Pool   *pgxpool.Pool
+	Reader *reader.Reader
+	Bus    *bus.Bus
+	// Key is the log's public key, and Origin its name.
+	Key, Origin string
+	// Interval is how often, 0 for never.
+	Interval time.Duration
+	Clock    clock.Clock
+	Log      zerolog.Logger
+}
+
+// Verifier verifies the whole log again and again, in one of the processes.
+type Verifier struct{ Deps }
+
+// New makes a Verifier.
+func New(deps Deps) *Verifier {
+	return &Verifier{Deps: deps}
+}
+
+// Run verifies whenever it is due, until ctx ends.
+func (v *Verifier) Run(ctx context.Context) error {
+	if v.Interval <= 0 {
+		return nil
+	}
+	report := func(err error) { v.Log.Warn().Err(err).Msg("the audit log was not verified, trying again") }
+	return postgres.Lead(ctx, v.Pool, lockID, report, func(ctx context.Context) error {
+		pause := min(settle, v.Interval)
+		for lifecycle.Sleep(ctx, pause) {
+			last, err := Latest(ctx, v.Reader, v.Origin)
+			if err != nil {
+				return err
+			}
+			if pause = last.At.Add(v.Interval).Sub(v.Clock()); pause > 0 {
+				continue
+			}
+			if err := v.Verify(ctx); err != nil {
+				return err
+			}
+			pause = v.Interval
+		}
+		return nil
+	})
+}
+
+// Verify verifies the log once, gently: with one processor, and over one connection.
+func (v *Verifier) Verify(ctx context.Context) error {
+	published, err := publish.NewNATS(v.Bus).Sample(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := verify.Database(ctx, v.Pool, verify.Options{Key: v.Key, Published: published, Workers: 1, MaxFindings: maxTold, Clock: v.Clock})
+	if err != nil {
+		return err
+	}
+	for _, finding := range found.Findings {
+		v.Log.Error().Str("code", string(finding.Code)).Int64("row", finding.Sequence).Msg("the audit log is not whole: " + finding.Message)
+	}
+	return Record(ctx, v.Bus, found, Author{Actor: event.Actor{Type: "service", ID: query.ServiceAudit}, At: v.Clock()})
+}
+
+// Author is who has verified, and when.
+type Author struct {
+	Actor event.Actor
+	At    time.Time
+}
+
+// told is what the log says of a verification.
+type told struct {
+	Leaves     int64    `json:"leaves"`
+	Size       int64    `json:"size"`
+	Root       string   `json:"root"`
+	SignedSize int64    `json:"signed_size"`
+	Found      int64    `json:"found"`
+	Findings   []string `json:"findings,omitempty"`
+}
+
+// Record publishes what was found as an activity, which becomes a row of the log.
+func Record(ctx context.Context, messages *bus.Bus, found *verify.Report, author Author) error {
+	after := told{
+		Leaves: found.Leaves, Size: found.Size, Root: found.Root, SignedSize: found.SignedSize, Found: int64(len(found.Findings)) + found.Unlisted,
+	}
+	for _, finding := range found.Findings[:min(len(found.Findings), maxTold)] {
+		after.Findings = append(after.Findings, finding.String())
+	}
+	changes, err := event.Changes(nil, after)
+	if err != nil {
+		return fmt.Errorf("record the verification: %w", err)
+	}
+	outcome := event.StatusSuccess
+	if !found.Whole() {
+		outcome = event.StatusFailed
+	}
+	data, err := json.Marshal(event.Activity{
+		ActionType: event.ActionAuditVerified, ResourceType: event.ResourceAudit, ResourceID: found.Origin, Actor: author.Actor, Changes: changes,
+		Outcome: string(outcome), OccurredAt: author.At,
+	})
+	if err != nil {
+		return fmt.Errorf("record the verification: %w", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("record the verification: %w", err)
+	}
+	message := &nats.Msg{Subject: subject.Activity("", event.ActionAuditVerified), Data: data, Header: nats.Header{
+		event.HeaderSpecVersion: {"1.0"}, event.HeaderType: {event.TypeActivity}, event.HeaderSource: {"/galley/" + query.ServiceAudit},
+		event.HeaderID: {id.String()}, event.HeaderTime: {author.At.UTC().Format(time.RFC3339Nano)}, event.HeaderActor: {author.Actor.String()},
+	}}
+	if _, err := messages.JS.PublishMsg(ctx, message); err != nil {
+		return fmt.Errorf("record the verification: %w", err)
+	}
+	return nil
+}
+
+// Last is the last verification that the log has a row about.
+type Last struct {
+	// At is zero when there is none.
+	At    time.Time
+	Found int64
+}
+
+// Latest reads the last verification of the log of this name, whoever made it. Where its details were erased, Found is 1 when anything was
+// found.
+func Latest(ctx context.Context, rows *reader.Reader, origin string) (Last, error) {
+	reply, err := rows.Events(ctx, query.AuditEventsRequest{
+		CustomerID: query.AuditNobody, ActionType: event.ActionAuditVerified, ResourceID: origin, Limit: 1,
+	})
+	if err != nil || len(reply.Events) == 0 {
+		return Last{}, err
+	}
+	row := &reply.Events[0]
+	last := Last{At: row.OccurredAt}
+	var changes struct {
+		After told `json:"after"`
+	}
+	if json.Unmarshal(row.Changes, &changes) == nil {
+		last.Found = changes.After.Found
+	}
+	if last.Found == 0 && row.Outcome != string(event.StatusSuccess) {
+		last.Found = 1
+	}
+	return last, nil
+}
