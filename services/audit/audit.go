@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/galley-engine/galley/pkg/health"
 	"github.com/galley-engine/galley/pkg/lifecycle"
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/process"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
@@ -19,20 +18,14 @@ import (
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
 
-const (
-	// writerConns: the leader's session, one for each of the two streams, one for the signer, and one for the readiness check.
-	writerConns = 5
-	readerConns = 4
-)
-
 // Service is the audit service.
 type Service struct {
-	deps       process.Deps
-	key        tree.Key
-	headsDir   string
-	writerPool *pgxpool.Pool
-	readerPool *pgxpool.Pool
-	migrated   atomic.Bool
+	deps     process.Deps
+	key      tree.Key
+	headsDir string
+	pools    *pools
+	network  *outbound.Network
+	migrated atomic.Bool
 }
 
 // New makes the service. It connects to nothing yet, but must be run, which in the end closes what it opened.
@@ -44,23 +37,21 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err := deps.RequireDatabase(); err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
-	write, err := postgres.Open(ctx, postgres.PoolConfig{URL: deps.DatabaseURL, Role: migrations.Role, MaxConns: writerConns})
+	network, err := outbound.New(config.AllowedHosts, deps.Clock)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
-	read, err := postgres.Open(ctx, postgres.PoolConfig{URL: deps.DatabaseURL, Role: migrations.Reader, MaxConns: readerConns})
+	opened, err := openPools(deps.DatabaseURL)
 	if err != nil {
-		write.Close()
-		return nil, fmt.Errorf("audit: %w", err)
+		return nil, err
 	}
-	return &Service{deps: deps, key: key, headsDir: config.HeadsDir, writerPool: write, readerPool: read}, nil
+	return &Service{deps: deps, key: key, headsDir: config.HeadsDir, pools: opened, network: network}, nil
 }
 
 // Run brings the schema up to date, then writes the log and answers questions about it until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.writerPool.Close()
-	defer s.readerPool.Close()
+	defer s.pools.close()
+	defer s.network.Close()
 	report := func(err error) { s.deps.Logger.Warn().Err(err).Msg("audit schema not ready, trying again") }
 	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		return postgres.Migrate(ctx, s.deps.DatabaseURL, migrations.Schema())
@@ -73,8 +64,8 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.migrated.Store(true)
 	outside := s.outside()
-	signer := writer.NewSigner(s.writerPool, s.key, outside, s.deps.Clock, s.deps.Logger)
-	work := append(s.answers(signer), outside.Run, writer.New(s.writerPool, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run)
+	signer := writer.NewSigner(s.pools.writer, s.key, outside, s.deps.Clock, s.deps.Logger)
+	work := append(append(s.answers(signer), s.changes()...), outside.Run, writer.New(s.pools.writer, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run)
 	return lifecycle.Run(ctx, work...)
 }
 
@@ -96,7 +87,7 @@ func (s *Service) Checks() []health.Check {
 			if !s.migrated.Load() {
 				return health.Pending("the schema is not up to date yet")
 			}
-			return s.writerPool.Ping(ctx)
+			return s.pools.writer.Ping(ctx)
 		}},
 	}
 }

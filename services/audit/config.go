@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
 
@@ -13,17 +14,22 @@ type Config struct {
 	Key string `env:"GALLEY_AUDIT_KEY"`
 	// HeadsDir is a directory that tree heads are written to as well, best where whoever has the database cannot change it; empty for none.
 	HeadsDir string `env:"GALLEY_AUDIT_HEADS_DIR"`
+	// AllowedHosts are the host:port pairs outside the public internet that tree heads may be delivered to, the same as the executor's.
+	AllowedHosts []string `env:"GALLEY_ALLOWED_HOSTS"`
 }
 
 // Validate joins everything that is wrong.
 func (c Config) Validate() error {
+	var problems []error
 	if c.Key == "" {
-		return errors.New("GALLEY_AUDIT_KEY is not set: the key that signs the audit log, from \"galley audit new-key\"")
+		problems = append(problems, errors.New("GALLEY_AUDIT_KEY is not set: the key that signs the audit log, from \"galley audit new-key\""))
+	} else if _, err := tree.ParseKey(c.Key); err != nil {
+		problems = append(problems, fmt.Errorf("GALLEY_AUDIT_KEY: %w", err))
 	}
-	if _, err := tree.ParseKey(c.Key); err != nil {
-		return fmt.Errorf("GALLEY_AUDIT_KEY: %w", err)
+	if err := outbound.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("GALLEY_ALLOWED_HOSTS: %w", err))
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // NewKey makes the key of a new audit log, with a name of its own. It is secret.

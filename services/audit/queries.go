@@ -14,11 +14,11 @@ import (
 // answers are the questions about the log, each answered until its context ends.
 func (s *Service) answers(signer *writer.Signer) []func(ctx context.Context) error {
 	prover := proof.New(proof.Deps{
-		Pool: s.readerPool, Key: s.key, Fault: signer.Fault, Clock: s.deps.Clock, Log: s.deps.Logger,
+		Pool: s.pools.reader, Key: s.key, Fault: signer.Fault, Clock: s.deps.Clock, Log: s.deps.Logger,
 	})
-	exporter := export.New(export.Deps{Pool: s.readerPool, Prover: prover, Key: s.key, Clock: s.deps.Clock})
+	exporter := export.New(export.Deps{Pool: s.pools.reader, Prover: prover, Key: s.key, Clock: s.deps.Clock})
 	return []func(ctx context.Context) error{
-		answering(s.deps.Bus, query.AuditEvents, reader.New(s.readerPool).Events),
+		answering(s.deps.Bus, query.AuditEvents, reader.New(s.pools.reader).Events),
 		answering(s.deps.Bus, query.AuditTreeHead, prover.TreeHead),
 		answering(s.deps.Bus, query.AuditInclusion, prover.Inclusion),
 		answering(s.deps.Bus, query.AuditConsistency, prover.Consistency),

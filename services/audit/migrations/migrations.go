@@ -16,6 +16,8 @@ const (
 	Reader = "galley_audit_reader"
 	// Eraser deletes payloads of the one customer that the setting app.customer names, and nothing else.
 	Eraser = "galley_audit_eraser"
+	// Webhook keeps the webhook of the one customer that the setting app.customer names.
+	Webhook = "galley_audit_webhook"
 )
 
 // lockID keeps two processes from migrating the schema at once.
@@ -26,5 +28,5 @@ var files embed.FS
 
 // Schema is audit's part of the database.
 func Schema() postgres.Schema {
-	return postgres.Schema{Name: query.ServiceAudit, Roles: []string{Role, Reader, Eraser}, Migrations: files, LockID: lockID}
+	return postgres.Schema{Name: query.ServiceAudit, Roles: []string{Role, Reader, Eraser, Webhook}, Migrations: files, LockID: lockID}
 }

@@ -77,3 +77,50 @@ func TestRolesMayNotChangeTheLog(t *testing.T) {
 	_, err := conn.Exec(t.Context(), insertRow)
 	require.ErrorContains(t, err, "permission denied", "the reader may not insert")
 }
+
+// TestOnlyTheEraserErases: payloads of one customer, and nothing else.
+func TestOnlyTheEraserErases(t *testing.T) {
+	t.Parallel()
+	conn := migrated(t)
+	_, err := conn.Exec(t.Context(), `INSERT INTO audit.payloads (sequence, customer_id, salt, data)
+		VALUES (1, 'cust_001', '\x01', '\x02'), (2, 'cust_002', '\x01', '\x02'), (3, '', '\x01', '\x02')`)
+	require.NoError(t, err)
+	attempt := func(role, statement string) (int64, error) {
+		_, err := conn.Exec(t.Context(), `SET ROLE `+role)
+		require.NoError(t, err)
+		defer func() {
+			_, err := conn.Exec(context.Background(), `RESET ROLE`)
+			require.NoError(t, err)
+		}()
+		tag, err := conn.Exec(t.Context(), statement)
+		return tag.RowsAffected(), err
+	}
+	_, err = conn.Exec(t.Context(), `SELECT set_config('app.customer', 'cust_001', false)`)
+	require.NoError(t, err)
+	for _, role := range []string{migrations.Role, migrations.Reader, migrations.Webhook} {
+		for _, statement := range []string{`DELETE FROM audit.payloads`, `TRUNCATE audit.payloads`, `UPDATE audit.payloads SET data = NULL`} {
+			_, err := attempt(role, statement)
+			require.ErrorContains(t, err, "permission denied", "%s: %s", role, statement)
+		}
+	}
+	for _, statement := range []string{
+		`DELETE FROM audit.events`, `UPDATE audit.payloads SET data = NULL`, `TRUNCATE audit.payloads`, `INSERT INTO audit.payloads VALUES (9, 'cust_001', '', '')`,
+		`DELETE FROM audit.tiles`, `DELETE FROM audit.tree_heads`, `SELECT FROM audit.outbox`, `SELECT FROM audit.webhooks`,
+	} {
+		_, err := attempt(migrations.Eraser, statement)
+		require.ErrorContains(t, err, "permission denied", statement)
+	}
+	erased, err := attempt(migrations.Eraser, `DELETE FROM audit.payloads`)
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, erased)
+	_, err = conn.Exec(t.Context(), `SELECT set_config('app.customer', '*', false)`)
+	require.NoError(t, err)
+	erased, err = attempt(migrations.Eraser, `DELETE FROM audit.payloads`)
+	require.NoError(t, err)
+	assert.Zero(t, erased)
+	var left int
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM audit.payloads`).Scan(&left))
+	assert.Equal(t, 2, left)
+	require.NoError(t, conn.QueryRow(t.Context(), `SELECT count(*) FROM audit.events`).Scan(&left))
+	assert.Equal(t, 1, left)
+}

@@ -2,7 +2,9 @@ package tree
 
 import (
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -17,6 +19,20 @@ type Key struct {
 	Verifier note.Verifier
 	// Public is the verifier in its text form, <name>+<hash>+<key>: what everyone who verifies must have.
 	Public string
+
+	seed []byte
+}
+
+// derivedSize is the size of derived keys in bytes.
+const derivedSize = 32
+
+// Derive makes a key for another purpose. It is secret, the same for the same nonce, and says nothing about this one.
+func (k Key) Derive(purpose string, nonce []byte) []byte {
+	derived, err := hkdf.Key(sha256.New, k.seed, nonce, "galley audit "+purpose, derivedSize)
+	if err != nil {
+		panic("derive a key: " + err.Error()) // 32 bytes can always be derived
+	}
+	return derived
 }
 
 const (
@@ -57,5 +73,5 @@ func ParseKey(text string) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	return Key{Signer: signer, Verifier: verifier, Public: public}, nil
+	return Key{Signer: signer, Verifier: verifier, Public: public, seed: seed[1:]}, nil
 }

@@ -1,0 +1,194 @@
+// Package webhook delivers tree heads to where customers want them: so they have them in their own hands, and need not trust anybody's copy.
+package webhook
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/outbox"
+	"github.com/galley-engine/galley/pkg/postgres"
+	standard "github.com/galley-engine/galley/pkg/webhook"
+	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/tree"
+)
+
+const (
+	nonceSize = 16
+	maxURL    = 2048
+	// purpose is what the key of a webhook is derived from the log's key for, together with the customer.
+	purpose = "webhook "
+)
+
+// Store keeps the customers' webhooks.
+type Store struct {
+	pool   *pgxpool.Pool
+	key    tree.Key
+	events *outbox.Outbox
+	clock  clock.Clock
+}
+
+// NewStore makes a Store. The pool acts as the role that keeps webhooks. Secrets are derived from the log's key: the database holds nothing that
+// a delivery could be forged with, and with another key of the log every secret is another one.
+func NewStore(pool *pgxpool.Pool, key tree.Key, events *outbox.Outbox, now clock.Clock) *Store {
+	return &Store{pool: pool, key: key, events: events, clock: now}
+}
+
+// keyOf is the key that deliveries are signed with.
+func keyOf(key tree.Key, customer string, nonce []byte) standard.Key {
+	return key.Derive(purpose+customer, nonce)
+}
+
+// told is what the audit log tells of a webhook: where it is, but not the whole address, which often is as good as a password.
+type told struct {
+	Host            string `json:"host"`
+	URL             string `json:"url"`
+	IntervalSeconds int64  `json:"interval_seconds"`
+	Secret          string `json:"secret"`
+}
+
+// hidden are the members of told of which is told only that they differ.
+func hidden() []string { return []string{"url", "secret"} }
+
+func tell(hook *query.AuditWebhook, nonce []byte) *told {
+	host := ""
+	if address, err := url.Parse(hook.URL); err == nil {
+		host = address.Scheme + "://" + address.Host
+	}
+	return &told{Host: host, URL: hook.URL, IntervalSeconds: hook.IntervalSeconds, Secret: hex.EncodeToString(nonce)}
+}
+
+// Set says where the customer's heads go from now on. It makes a secret when there is none, or when asked to. The error is a *problem.Error
+// when the request is at fault.
+func (s *Store) Set(ctx context.Context, request query.AuditWebhookSetRequest) (query.AuditWebhookSetReply, error) {
+	if err := check(&request); err != nil {
+		return query.AuditWebhookSetReply{}, err
+	}
+	var reply query.AuditWebhookSetReply
+	err := postgres.Transact(ctx, s.pool, request.CustomerID, func(tx pgx.Tx) error {
+		before, nonce, err := lock(ctx, tx, request.CustomerID)
+		if err != nil {
+			return err
+		}
+		var was any
+		if before != nil {
+			was = tell(before, nonce)
+		}
+		if before == nil || request.NewSecret {
+			nonce = make([]byte, nonceSize)
+			_, _ = rand.Read(nonce) // it never fails: it ends the process instead
+			reply.Secret = keyOf(s.key, request.CustomerID, nonce).Secret()
+		}
+		now := s.clock().UTC().Truncate(time.Microsecond)
+		if reply.Webhook, err = upsert(ctx, tx, &request, nonce, now); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, activity{
+			request.CustomerID, event.ActionAuditWebhookSet, request.Actor, was, tell(&reply.Webhook, nonce), now,
+		})
+	})
+	if err != nil {
+		return query.AuditWebhookSetReply{}, fmt.Errorf("set the webhook of %s: %w", request.CustomerID, err)
+	}
+	s.events.Wake()
+	return reply, nil
+}
+
+// Show gives the customer's webhook.
+func (s *Store) Show(ctx context.Context, request query.AuditWebhookRequest) (query.AuditWebhook, error) {
+	if !subject.ValidID(request.CustomerID) {
+		return query.AuditWebhook{}, problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
+	}
+	var hook query.AuditWebhook
+	err := postgres.Query(ctx, s.pool, request.CustomerID, func(batch *pgx.Batch) {
+		batch.Queue(`SELECT `+columns+` FROM audit.webhooks WHERE customer_id = $1`, request.CustomerID).QueryRow(func(row pgx.Row) error {
+			return scan(row, &hook, new([]byte))
+		})
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return query.AuditWebhook{}, errNone()
+	}
+	if err != nil {
+		return query.AuditWebhook{}, fmt.Errorf("read the webhook of %s: %w", request.CustomerID, err)
+	}
+	return hook, nil
+}
+
+// Delete ends the deliveries, and gives the webhook as it was.
+func (s *Store) Delete(ctx context.Context, request query.AuditWebhookDeleteRequest) (query.AuditWebhook, error) {
+	if !subject.ValidID(request.CustomerID) {
+		return query.AuditWebhook{}, problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
+	}
+	var hook *query.AuditWebhook
+	err := postgres.Transact(ctx, s.pool, request.CustomerID, func(tx pgx.Tx) (err error) {
+		var nonce []byte
+		if hook, nonce, err = lock(ctx, tx, request.CustomerID); err != nil {
+			return err
+		}
+		if hook == nil {
+			return errNone()
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM audit.webhooks WHERE customer_id = $1`, request.CustomerID); err != nil {
+			return fmt.Errorf("delete the row: %w", err)
+		}
+		return s.record(ctx, tx, activity{
+			request.CustomerID, event.ActionAuditWebhookDeleted, request.Actor, tell(hook, nonce), nil, s.clock(),
+		})
+	})
+	if err != nil {
+		return query.AuditWebhook{}, fmt.Errorf("delete the webhook of %s: %w", request.CustomerID, err)
+	}
+	s.events.Wake()
+	return *hook, nil
+}
+
+func errNone() error {
+	return problem.Failure(problem.NotFound, "there is no webhook for tree heads of the audit log")
+}
+
+// activity is what was done.
+type activity struct {
+	customer, action string
+	actor            event.Actor
+	before, after    any
+	at               time.Time
+}
+
+func (s *Store) record(ctx context.Context, tx pgx.Tx, done activity) error {
+	changes, err := event.Changes(done.before, done.after, hidden()...)
+	if err != nil || changes == nil {
+		return err
+	}
+	return s.events.Activity(ctx, tx, event.Activity{
+		CustomerID: done.customer, ActionType: done.action, ResourceType: event.ResourceAudit, ResourceID: done.customer, Actor: done.actor,
+		Changes: changes, Outcome: string(event.StatusSuccess), OccurredAt: done.at.UTC(),
+	}, "")
+}
+
+func check(request *query.AuditWebhookSetRequest) error {
+	if request.IntervalSeconds == 0 {
+		request.IntervalSeconds = query.DefaultWebhookInterval
+	}
+	_, err := standard.ParseAddress(request.URL)
+	switch {
+	case !subject.ValidID(request.CustomerID):
+		return problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
+	case err != nil || len(request.URL) > maxURL || !utf8.ValidString(request.URL):
+		return problem.Failure(problem.InvalidRequest, "%v, of at most %d bytes", standard.ErrAddress, maxURL)
+	case request.IntervalSeconds < query.MinWebhookInterval || request.IntervalSeconds > query.MaxWebhookInterval:
+		return problem.Failure(problem.InvalidRequest, "interval_seconds must be %d to %d", query.MinWebhookInterval, query.MaxWebhookInterval)
+	}
+	return nil
+}
