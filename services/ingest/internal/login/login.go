@@ -202,7 +202,12 @@ func (l *Log) batch(entry activity.Entry) []activity.Entry {
 // store tries until ctx ends, and then once more.
 func (l *Log) store(ctx context.Context, batch []activity.Entry) {
 	report := func(err error) { l.log.Warn().Err(err).Msg("logins not recorded, trying again") }
-	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error { return l.recorder.Record(ctx, batch...) })
+	// What is under way is not cut off by the end: nobody would know whether it was stored, and it would be stored twice.
+	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		defer stop()
+		return l.recorder.Record(ctx, batch...)
+	})
 	if err != nil {
 		last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 		defer stop()
