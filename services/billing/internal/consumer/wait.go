@@ -23,15 +23,19 @@ const (
 // appends the events that follow to the journal. Every process may do it: the journal takes each of them once. A decision is forgotten only
 // when the journal has it, so whatever dies in between, whoever looks next goes on.
 func (c *Consumer) Tell(ctx context.Context) error {
-	for {
+	for pause := redelivery; ; {
 		wait := tellInterval
 		next, err := c.Ledger.Serve(ctx)
 		err = errors.Join(err, c.tellAll(ctx))
 		switch {
 		case err != nil && ctx.Err() == nil:
 			c.Logger.Warn().Err(err).Msg("decisions about executions that waited for credits not told, trying again")
-			wait = redelivery
-		case !next.IsZero():
+			wait = min(wait, pause)
+			pause += redelivery
+		case err == nil:
+			pause = redelivery
+		}
+		if !next.IsZero() {
 			wait = min(wait, max(0, next.Sub(c.Clock())))
 		}
 		timer := time.NewTimer(wait)
