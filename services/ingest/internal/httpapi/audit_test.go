@@ -41,6 +41,7 @@ func answerAudit(t *testing.T, s *server) {
 	answer(t, s, query.ServiceAudit, query.AuditExport, func(r query.AuditExportRequest) (query.AuditExportReply, error) {
 		return query.AuditExportReply{Lines: []json.RawMessage{json.RawMessage(`{"kind":"log","customer_id":"` + r.CustomerID + `"}`)}, Size: 3}, nil
 	})
+	answerAuditChanges(t, s)
 }
 
 func TestAuditFilters(t *testing.T) {

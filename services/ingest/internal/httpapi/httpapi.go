@@ -182,6 +182,7 @@ func (a *API) app(ctx context.Context) (*fiber.App, error) {
 	a.registerUsage(routes)
 	a.registerStatement(routes)
 	a.registerAudit(routes)
+	a.registerAuditChanges(routes)
 	a.registerSecrets(routes)
 	a.registerSchedules(routes)
 	a.registerDeadLetters(routes)
