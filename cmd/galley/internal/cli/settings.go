@@ -45,7 +45,7 @@ type tuning struct {
 	AckWait          time.Duration      `default:"10s" env:"GALLEY_ACK_WAIT" help:"After how long the work of a dead process is taken over."`
 	Reconcile        time.Duration      `name:"reconcile-interval" default:"1h" env:"GALLEY_RECONCILE_INTERVAL" help:"How often billing compares the ledger with itself and with the journal; 0 for never."`
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
-	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
+	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call, and tree heads may be delivered to, outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
 	AuditHeadsDir    string             `env:"GALLEY_AUDIT_HEADS_DIR" help:"Directory that the audit log's signed tree heads are written to, best one that is not on this machine." placeholder:"PATH"`
 
 	executor.Accounts

@@ -125,6 +125,7 @@ func (s *settings) engine(app *app, dir datadir.Dir, own keys) engine.Config {
 		config.Executor.AllowedHosts = append(slices.Clone(s.AllowedHosts), s.SandboxAddr)
 		s.standIn(&config.Executor.Accounts)
 	}
+	config.Audit.AllowedHosts = config.Executor.AllowedHosts
 	return config
 }
 
