@@ -195,7 +195,7 @@ func Discover(ctx context.Context, demo *client.Client) (result Result, err erro
 		if result.Transactions, err = demo.Transactions(ctx, "", maxRows); err != nil {
 			return Result{}, fmt.Errorf("read the ledger: %w", err)
 		}
-		if result.Audit, err = demo.AuditEvents(ctx, "", maxRows); err != nil {
+		if result.Audit, _, err = demo.AuditEvents(ctx, client.AuditFilter{}, maxRows); err != nil {
 			return Result{}, fmt.Errorf("read the audit log: %w", err)
 		}
 		if tries++; result.complete() || tries == maxTries || !lifecycle.Sleep(ctx, rowPeriod) {

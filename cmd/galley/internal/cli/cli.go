@@ -75,7 +75,7 @@ type grammar struct {
 		Delete secretsDeleteCommand `cmd:"" help:"Delete a secret."`
 	} `cmd:"" help:"Set and delete the secrets of recipes."`
 	Schedules   schedulesGroup   `cmd:"" help:"Have recipes start by themselves."`
-	Audit       auditCommand     `cmd:"" help:"Print the newest rows of the audit log."`
+	Audit       auditGroup       `cmd:"" help:"Look at the audit log, and have it prove itself."`
 	DeadLetters deadLettersGroup `cmd:"" help:"Look at messages that could not be processed, and decide about them (operator)."`
 	Billing     struct {
 		Reconcile reconcileCommand `cmd:"" help:"Check that balances, ledger, grants and journal agree; exit 1 where they do not."`

@@ -110,23 +110,3 @@ func (c *executionsGetCommand) Run(app *app) error {
 	app.report.Waits(standing.Waits)
 	return nil
 }
-
-type auditCommand struct {
-	connection
-	Execution string `help:"Only the rows of this execution." placeholder:"ID"`
-}
-
-// Run prints rows of the audit log.
-func (c *auditCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	events, err := api.AuditEvents(app.ctx, c.Execution, maxListed)
-	if err != nil {
-		return err
-	}
-	app.report.Audit(events)
-	return nil
-}

@@ -28,6 +28,7 @@ func TestSettingsAreThoseOfTheServices(t *testing.T) {
 		"GALLEY_HEALTH_ADDR",  // GALLEY_METRICS_ADDR is it, for all of them
 		"GALLEY_OPERATOR_KEY", // it is generated
 		"GALLEY_SECRETS_KEY",  // so is this
+		"GALLEY_AUDIT_KEY",    // and this
 	}
 	for _, target := range []any{&process.Settings{}, &ingest.Config{}, &billing.Config{}, &executor.Config{}, &audit.Config{}} {
 		names, err := config.Names(target)

@@ -130,9 +130,3 @@ type Standing struct {
 func (c *Client) Execution(ctx context.Context, id string) (Standing, error) {
 	return call[Standing](ctx, c, request{method: http.MethodGet, path: api + "/executions/" + url.PathEscape(id)})
 }
-
-// AuditEvents lists the newest rows of the audit log, of one execution or, with "", of all.
-func (c *Client) AuditEvents(ctx context.Context, execution string, limit int) ([]query.AuditEvent, error) {
-	found, err := list[query.AuditEvent](ctx, c, "/audit/events", execution, limit)
-	return found.Items, err
-}

@@ -195,24 +195,6 @@ func (r *Report) Ledger(transactions []query.Transaction) {
 	}, rows)
 }
 
-// Audit writes rows of the audit log, the oldest first.
-func (r *Report) Audit(events []query.AuditEvent) {
-	rows := make([][]string, len(events))
-	for i, e := range events {
-		rows[len(rows)-1-i] = []string{
-			strconv.FormatInt(e.Sequence, 10), clock(e.OccurredAt), e.ActionType, e.Outcome, e.ActorType, e.ResourceID,
-		}
-	}
-	table(r.w, []column{
-		{title: "row", right: true, style: quiet},
-		{title: "time", style: quiet},
-		{title: "action"},
-		{title: "outcome", style: byStatus},
-		{title: "by"},
-		{title: "resource", style: quiet},
-	}, rows)
-}
-
 // Executions writes a list of executions, the newest first.
 func (r *Report) Executions(executions []client.Execution, more bool) {
 	rows := make([][]string, len(executions))
