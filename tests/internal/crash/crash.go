@@ -53,6 +53,8 @@ type Report struct {
 	TakenOver int
 	// Calls counts what the outside world saw, by the way that it came; Repeated what of that it had seen already.
 	Calls, Repeated map[string]int
+	// Short counts the executions that waited for credits, Served those of them that got them.
+	Short, Served int
 	// Parked counts the executions that were put down to wait, Cancelled those that were cancelled, Children those that others ran.
 	Parked, Cancelled, Children int
 	Statuses                    map[string]int
@@ -68,6 +70,8 @@ const (
 	downtime = 1200 * time.Millisecond
 	quiet    = 2500 * time.Millisecond
 	warmUp   = 500 * time.Millisecond
+	// topUpPause is how long the poor customer waits for a few credits more, at most.
+	topUpPause = 1500 * time.Millisecond
 	// callDelay is how long the outside world takes to answer, at most.
 	callDelay = 25 * time.Millisecond
 	// recoveryLimit bounds the time from the end of the load until everything has come to rest.
@@ -159,6 +163,7 @@ func (s *scene) load(ctx context.Context) error {
 	for range max(1, s.Callers/4) {
 		group.Go(func() { s.callers.run(loading, patience, placing{short, publishing, s.callers.overNATS}) })
 	}
+	group.Go(func() { s.topUp(loading) })
 	disturb := s.kill
 	if s.Disturb != nil {
 		disturb = func(ctx context.Context) error { return s.Disturb(ctx, s.installation) }
@@ -175,6 +180,15 @@ func (s *scene) load(ctx context.Context) error {
 	defer timer.Stop()
 	group.Wait()
 	return err
+}
+
+// topUp gives the poor customer a few credits at a time. A grant that is not answered is asked for again, and is the same one.
+func (s *scene) topUp(ctx context.Context) {
+	for n := 0; pause(ctx, topUpPause); {
+		if s.installation.Grant(ctx, poor, fmt.Sprintf("top-up-%d", n), fewMore) == nil {
+			n++
+		}
+	}
 }
 
 // kill kills one process after the other and starts each again.
@@ -307,7 +321,13 @@ func (s *scene) check(ctx context.Context, journal inspect.Journal) error {
 		if execution.TakenOver() {
 			s.report.TakenOver++
 		}
-		if execution.Last(event.Waiting) != nil {
+		switch {
+		case execution.WaitedForCredits():
+			s.report.Short++
+			if execution.Last(event.Funded) != nil {
+				s.report.Served++
+			}
+		case execution.Last(event.Waiting) != nil:
 			s.report.Parked++
 		}
 		if wasCancelled(execution) {
@@ -379,6 +399,7 @@ func (r *Report) Print(out io.Writer) {
 	fmt.Fprintf(out, "  orders       %d (asked again %d times)\n", r.Orders, r.Retried)
 	fmt.Fprintf(out, "  executions   %d: %s\n", r.Executions, counts(r.Statuses))
 	fmt.Fprintf(out, "  parked       %d, cancelled %d, children %d\n", r.Parked, r.Cancelled, r.Children)
+	fmt.Fprintf(out, "  short        %d of credits, of which %d got them\n", r.Short, r.Served)
 	fmt.Fprintf(out, "  taken over   %d\n", r.TakenOver)
 	fmt.Fprintf(out, "  calls        %s\n", counts(r.Calls))
 	fmt.Fprintf(out, "  repeated     %s\n", counts(r.Repeated))

@@ -12,19 +12,23 @@ import (
 
 const agentID = "crash-test"
 
-// The customers: the poor one runs out of credits in the middle.
+// The customers: the poor one runs out of credits in the middle, and gets a few more now and then.
 const (
 	customers = 5
+	poor      = "customer_0"
 	plenty    = 1_000_000 * credit.One
 	little    = 3 * credit.One
+	fewMore   = credit.One / 4
 )
 
-// threeCalls has effects outside before and after a pure step, so that a process can die between any two of them.
+// threeCalls has effects outside before and after a pure step, so that a process can die between any two of them. It waits a while for credits.
 const threeCalls = `
 apiVersion: galley/v1
 kind: Recipe
 metadata: {agent: crash-test, id: three-calls}
 spec:
+  on_insufficient_credits: wait
+  credit_wait: 3s
   input: {type: object, required: [marker], properties: {marker: {type: string}}, additionalProperties: false}
   steps:
     - id: first
@@ -251,7 +255,7 @@ func (s *scene) furnish(ctx context.Context) error {
 	s.callers = &callers{clients: map[string]*harness.Client{}}
 	for n := range customers {
 		id, credits := fmt.Sprintf("customer_%d", n), plenty
-		if n == 0 {
+		if id == poor {
 			credits = little
 		}
 		client, err := s.installation.Customer(ctx, id, credits)

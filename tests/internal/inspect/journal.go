@@ -198,7 +198,7 @@ func (e *Execution) Check(rules *contract.Contract) []error {
 	ids := map[string]bool{}
 	for i := range e.Events {
 		each := &e.Events[i]
-		if each.Kind == event.Waiting && strings.HasSuffix(each.Header.Get(event.HeaderID), "/"+event.WaitingForCredits) {
+		if each.waitsForCredits() {
 			if i != 1 {
 				report("event %d waits for credits, and is not the second", each.Sequence)
 			}
@@ -227,6 +227,15 @@ func (e *Execution) Check(rules *contract.Contract) []error {
 		report("steps without a debit")
 	}
 	return append(problems, append(e.checkProgress(), e.checkCharge()...)...)
+}
+
+func (e *Event) waitsForCredits() bool {
+	return e.Kind == event.Waiting && strings.HasSuffix(e.Header.Get(event.HeaderID), "/"+event.WaitingForCredits)
+}
+
+// WaitedForCredits tells whether the execution had to wait for credits.
+func (e *Execution) WaitedForCredits() bool {
+	return len(e.Events) > 1 && e.Events[1].waitsForCredits()
 }
 
 // checkProgress sees to it that no checkpoint knows less than one before it, and that whoever waits says for what.
