@@ -115,7 +115,7 @@ func (w *written) outside(tb testing.TB) []string {
 	info, err := stream.Info(tb.Context())
 	require.NoError(tb, err)
 	var notes []string
-	for sequence := info.State.FirstSeq; sequence <= info.State.LastSeq; sequence++ {
+	for sequence := max(1, info.State.FirstSeq); sequence <= info.State.LastSeq; sequence++ {
 		message, err := stream.GetMsg(tb.Context(), sequence)
 		if err == jetstream.ErrMsgNotFound { //nolint:errorlint // it is returned as it is
 			continue
