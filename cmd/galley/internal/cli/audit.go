@@ -26,6 +26,9 @@ type auditGroup struct {
 	Export auditExportCommand `cmd:"" help:"Write an export, which can be verified without a connection."`
 	Verify auditVerifyCommand `cmd:"" help:"Verify the log: an export, the database or what the API gives; exit 1 and say what is wrong."`
 
+	Erase   auditEraseCommand `cmd:"" help:"Erase what rows say, for good; the rows stay."`
+	Webhook auditWebhookGroup `cmd:"" help:"Where signed tree heads are delivered."`
+
 	Key    auditKeyCommand    `cmd:"" help:"Print the public key."`
 	NewKey auditNewKeyCommand `cmd:"" help:"Print the key of a new log, for GALLEY_AUDIT_KEY: it is secret."`
 }
