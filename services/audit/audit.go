@@ -12,8 +12,11 @@ import (
 	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/services/audit/internal/proof"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
+	"github.com/galley-engine/galley/services/audit/internal/reader"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
+	"github.com/galley-engine/galley/services/audit/internal/verification"
 	"github.com/galley-engine/galley/services/audit/internal/writer"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
@@ -22,7 +25,7 @@ import (
 type Service struct {
 	deps     process.Deps
 	key      tree.Key
-	headsDir string
+	config   Config
 	pools    *pools
 	network  *outbound.Network
 	migrated atomic.Bool
@@ -45,7 +48,7 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{deps: deps, key: key, headsDir: config.HeadsDir, pools: opened, network: network}, nil
+	return &Service{deps: deps, key: key, config: config, pools: opened, network: network}, nil
 }
 
 // Run brings the schema up to date, then writes the log and answers questions about it until ctx ends.
@@ -65,7 +68,19 @@ func (s *Service) Run(ctx context.Context) error {
 	s.migrated.Store(true)
 	outside := s.outside()
 	signer := writer.NewSigner(s.pools.writer, s.key, outside, s.deps.Clock, s.deps.Logger)
-	work := append(append(s.answers(signer), s.changes()...), outside.Run, writer.New(s.pools.writer, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger).Run)
+	prover := proof.New(proof.Deps{
+		Pool: s.pools.reader, Key: s.key, Fault: signer.Fault, Clock: s.deps.Clock, Log: s.deps.Logger,
+	})
+	rows := reader.New(s.pools.reader)
+	if err := s.deps.Register(newFigures(prover, rows, s.key.Signer.Name(), s.config.VerifyInterval)); err != nil {
+		return err
+	}
+	verifier := verification.New(verification.Deps{
+		Pool: s.pools.writer, Reader: rows, Bus: s.deps.Bus, Key: s.key.Public, Origin: s.key.Signer.Name(), Interval: s.config.VerifyInterval,
+		Clock: s.deps.Clock, Log: s.deps.Logger,
+	})
+	appender := writer.New(s.pools.writer, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger)
+	work := append(append(s.answers(prover, rows), s.changes()...), outside.Run, appender.Run, verifier.Run)
 	return lifecycle.Run(ctx, work...)
 }
 
@@ -73,8 +88,8 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) outside() *publish.All {
 	all := publish.NewAll(s.key.Verifier, s.deps.Logger)
 	all.Add("nats", publish.NewNATS(s.deps.Bus))
-	if s.headsDir != "" {
-		all.Add("directory", publish.NewDirectory(s.headsDir, s.key.Verifier))
+	if s.config.HeadsDir != "" {
+		all.Add("directory", publish.NewDirectory(s.config.HeadsDir, s.key.Verifier))
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
@@ -14,9 +15,14 @@ type Config struct {
 	Key string `env:"GALLEY_AUDIT_KEY"`
 	// HeadsDir is a directory that tree heads are written to as well, best where whoever has the database cannot change it; empty for none.
 	HeadsDir string `env:"GALLEY_AUDIT_HEADS_DIR"`
+	// VerifyInterval is how often the log verifies the whole of itself, 0 for never.
+	VerifyInterval time.Duration `env:"GALLEY_AUDIT_VERIFY_INTERVAL" envDefault:"24h"`
 	// AllowedHosts are the host:port pairs outside the public internet that tree heads may be delivered to, the same as the executor's.
 	AllowedHosts []string `env:"GALLEY_ALLOWED_HOSTS"`
 }
+
+// minVerifyInterval leaves the database time for something else.
+const minVerifyInterval = time.Minute
 
 // Validate joins everything that is wrong.
 func (c Config) Validate() error {
@@ -26,10 +32,19 @@ func (c Config) Validate() error {
 	} else if _, err := tree.ParseKey(c.Key); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_AUDIT_KEY: %w", err))
 	}
+	problems = append(problems, ValidateVerifyInterval(c.VerifyInterval))
 	if err := outbound.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_ALLOWED_HOSTS: %w", err))
 	}
 	return errors.Join(problems...)
+}
+
+// ValidateVerifyInterval checks Config.VerifyInterval.
+func ValidateVerifyInterval(interval time.Duration) error {
+	if interval != 0 && interval < minVerifyInterval {
+		return fmt.Errorf("GALLEY_AUDIT_VERIFY_INTERVAL is %v: must be at least %v, or 0 for never", interval, minVerifyInterval)
+	}
+	return nil
 }
 
 // NewKey makes the key of a new audit log, with a name of its own. It is secret.

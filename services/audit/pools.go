@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// writerConns: two leaders' sessions, one for each of the two streams, one for the signer, one for deliveries, one for the outbox, and
-	// one for the readiness check.
-	writerConns = 8
+	// writerConns: three leaders' sessions, one for each of the two streams, one for the signer, one for verification, one for deliveries,
+	// one for the outbox, and one for the readiness check.
+	writerConns = 10
 	readerConns = 4
 	// rareConns are those of what is rare.
 	rareConns = 2

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/galley-engine/galley/pkg/process"
+	"github.com/galley-engine/galley/services/audit"
 	"github.com/galley-engine/galley/services/billing"
 	"github.com/galley-engine/galley/services/executor"
 )
@@ -46,6 +47,7 @@ type tuning struct {
 	Reconcile        time.Duration      `name:"reconcile-interval" default:"1h" env:"GALLEY_RECONCILE_INTERVAL" help:"How often billing compares the ledger with itself and with the journal; 0 for never."`
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
 	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call, and tree heads may be delivered to, outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
+	AuditVerify      time.Duration      `name:"audit-verify-interval" default:"24h" env:"GALLEY_AUDIT_VERIFY_INTERVAL" help:"How often the audit log verifies the whole of itself; 0 for never."`
 	AuditHeadsDir    string             `env:"GALLEY_AUDIT_HEADS_DIR" help:"Directory that the audit log's signed tree heads are written to, best one that is not on this machine." placeholder:"PATH"`
 
 	executor.Accounts
@@ -59,7 +61,9 @@ func (s *settings) validate() error {
 	if s.DatabaseURL == "" {
 		shared.DatabaseURL = "private"
 	}
-	problems := []error{shared.Validate(), s.billing().Validate(), s.executor().Validate()}
+	problems := []error{
+		shared.Validate(), s.billing().Validate(), s.executor().Validate(), audit.ValidateVerifyInterval(s.AuditVerify),
+	}
 	if s.DataDir == "" {
 		problems = append(problems, errors.New("GALLEY_DATA_DIR is empty: must be the path of a directory"))
 	}

@@ -52,6 +52,9 @@ func TestSettingsAreThoseOfTheServices(t *testing.T) {
 	var money billing.Config
 	require.NoError(t, config.Load(&money, nil))
 	assert.Equal(t, money, up.billing())
+	var log auditConfig
+	require.NoError(t, config.Load(&log, nil))
+	assert.Equal(t, log.VerifyInterval, up.AuditVerify)
 	var door ingestConfig
 	require.NoError(t, config.Load(&door, nil))
 	assert.Equal(t, door.HTTPAddr, up.HTTPAddr)
@@ -62,11 +65,13 @@ type (
 	processSettings struct{ process.Settings }
 	executorConfig  struct{ executor.Config }
 	ingestConfig    struct{ ingest.Config }
+	auditConfig     struct{ audit.Config }
 )
 
 func (processSettings) Validate() error { return nil }
 func (executorConfig) Validate() error  { return nil }
 func (ingestConfig) Validate() error    { return nil }
+func (auditConfig) Validate() error     { return nil }
 
 func TestDistance(t *testing.T) {
 	t.Parallel()
