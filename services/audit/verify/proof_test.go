@@ -58,7 +58,7 @@ func TestProofs(t *testing.T) {
 		case 6:
 			changed.EventID += "x"
 		default:
-			changed.Salt, changed.Data = flip(t, proof.Salt), append(proof.Data, 'x')
+			changed.Salt, changed.Data = flip(t, proof.Salt), []byte("x")
 		}
 		_, err = verify.Inclusion(&changed, options)
 		require.Error(t, err)
