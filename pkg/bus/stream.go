@@ -23,8 +23,8 @@ const (
 	deadLetterRetention = 90 * 24 * time.Hour
 	dedupeWindow        = 2 * time.Minute
 	// keptTreeHeads are those of twelve days that have one each second; the last one stays for ever.
-	keptTreeHeads = 1 << 20
-	storeMarkerTTL      = time.Minute
+	keptTreeHeads  = 1 << 20
+	storeMarkerTTL = time.Minute
 )
 
 // Settings say how the streams are kept.

@@ -145,7 +145,7 @@ func (e *Engine) runServices(ctx context.Context, then func(ctx context.Context)
 	functions := []func(ctx context.Context) error{then}
 	registry := metric.NewRegistry()
 	var checks []health.Check
-	for name, build := range e.services() {
+	for name, build := range e.services() { //nolint:contextcheck // what New opens stays until Run ends
 		conn, err := e.connect(name)
 		if err != nil {
 			return err
