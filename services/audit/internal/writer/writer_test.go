@@ -13,6 +13,7 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
+	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
@@ -20,6 +21,7 @@ import (
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/migrations"
+	"github.com/galley-engine/galley/services/audit/verify"
 )
 
 const (
@@ -112,6 +114,50 @@ func TestWritersWithoutLock(t *testing.T) {
 	e.Await(t, len(want))
 	assert.ElementsMatch(t, want, e.Log(t))
 	requireOrder(t, e)
+	requireWhole(t, e)
+}
+
+// requireWhole verifies the log: nothing in it forks.
+func requireWhole(t *testing.T, e *audittest.Env) {
+	t.Helper()
+	published, err := publish.NewNATS(e.Bus).Published(t.Context())
+	require.NoError(t, err)
+	options := verify.Options{Key: e.Key.Public}
+	if published.Size > 0 {
+		options.Published = []string{string(published.Note)}
+	}
+	report, err := verify.Database(t.Context(), e.DB, options)
+	require.NoError(t, err)
+	assert.Empty(t, report.Findings)
+}
+
+// TestFencedWriterLeavesNoTrace: of two writers that append behind the same leaf one is refused, with its rows, tiles, payloads, position and
+// end of the log.
+func TestFencedWriterLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	first, second := newWriter(t, e), newWriter(t, e)
+	const rows = 300 // more than a tile
+	_, err := second.tipFor(t.Context(), nil)
+	require.NoError(t, err)
+	require.NoError(t, first.append(t.Context(), subject.StreamExecutions, bus.Place{Key: "first"}, delivered(0, rows)))
+	state := func() (text string) {
+		const statement = `SELECT concat_ws(' ', (SELECT h FROM audit.head AS h), (SELECT count(*) FROM audit.events), (SELECT count(*) FROM audit.payloads),
+			(SELECT string_agg(t::text, ',') FROM audit.tiles AS t), (SELECT string_agg(p::text, ',') FROM audit.positions AS p))`
+		require.NoError(t, e.DB.QueryRow(t.Context(), statement).Scan(&text))
+		return text
+	}
+	before := state()
+	err = second.append(t.Context(), subject.StreamExecutions, bus.Place{Key: "second"}, delivered(rows, rows))
+	require.ErrorIs(t, err, postgres.ErrFenced)
+	assert.Equal(t, before, state())
+	requireWhole(t, e)
+
+	require.NoError(t, second.append(t.Context(), subject.StreamExecutions, bus.Place{Key: "second"}, delivered(rows, rows)))
+	require.ErrorIs(t, first.append(t.Context(), subject.StreamExecutions, bus.Place{Key: "first", Sequence: rows}, delivered(2*rows, rows)),
+		postgres.ErrFenced)
+	assert.Equal(t, 2*rows, e.Count(t))
+	requireWhole(t, e)
 }
 
 // requireOrder checks that the rows of each execution stand in the order of its journal.
