@@ -30,7 +30,7 @@ type auditEraseCommand struct {
 	Yes          bool     `help:"Erase: there is no way back."`
 }
 
-var errNotConfirmed = lifecycle.Usage(errors.New("erasing is for ever: say --yes")) //nolint:gochecknoglobals // a sentinel
+var errNotConfirmed = lifecycle.Usage(errors.New("erasing is for ever: say --yes"))
 
 // Run erases what events of the audit log say.
 func (c *auditEraseCommand) Run(app *app) error {
@@ -48,7 +48,7 @@ func (c *auditEraseCommand) Run(app *app) error {
 	if err != nil {
 		return err
 	}
-	app.report.Line("%d events had something to erase, and have not any more; the rows stay", erased)
+	app.report.Line("events of which something was erased: %d; the rows themselves stay", erased)
 	return nil
 }
 
