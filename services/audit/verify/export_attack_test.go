@@ -24,7 +24,7 @@ import (
 func decoded(tb testing.TB, text []byte) []audit.Line {
 	tb.Helper()
 	var lines []audit.Line
-	for _, one := range bytes.Split(bytes.TrimSpace(text), []byte("\n")) {
+	for one := range bytes.SplitSeq(bytes.TrimSpace(text), []byte("\n")) {
 		var line audit.Line
 		require.NoError(tb, json.Unmarshal(one, &line))
 		lines = append(lines, line)
@@ -140,11 +140,17 @@ func TestAttacksOnAnExportOfTheLog(t *testing.T) {
 			[]place{{code: verify.RowAdded, sequence: 301, to: 700}, {code: verify.HeadNotSigned, size: 699}},
 		},
 		"a tile": {
-			func(lines []audit.Line) []audit.Line { lines[at(lines, audit.KindTile, 1)].Hashes[77] ^= 1; return lines },
+			func(lines []audit.Line) []audit.Line {
+				lines[at(lines, audit.KindTile, 1)].Hashes[77] ^= 1
+				return lines
+			},
 			[]place{{code: verify.TileChanged, tile: "0/1"}},
 		},
 		"a tile at the end": {
-			func(lines []audit.Line) []audit.Line { lines[at(lines, audit.KindTile, 2)].Hashes[77] ^= 1; return lines },
+			func(lines []audit.Line) []audit.Line {
+				lines[at(lines, audit.KindTile, 2)].Hashes[77] ^= 1
+				return lines
+			},
 			[]place{{code: verify.TileChanged, tile: "0/2"}},
 		},
 		"data": {
@@ -222,7 +228,10 @@ func TestAttacksOnAnExportOfACustomer(t *testing.T) {
 			[]place{{code: verify.LeafNotIncluded, sequence: 701}},
 		},
 		"a tile": {
-			func(lines []audit.Line) []audit.Line { lines[at(lines, audit.KindTile, 1)].Hashes[77] ^= 1; return lines },
+			func(lines []audit.Line) []audit.Line {
+				lines[at(lines, audit.KindTile, 1)].Hashes[77] ^= 1
+				return lines
+			},
 			[]place{{code: verify.TileChanged, tile: "0/1"}, {code: verify.LeafNotIncluded, sequence: 259}},
 		},
 		"a tile left out": {
@@ -232,7 +241,10 @@ func TestAttacksOnAnExportOfACustomer(t *testing.T) {
 			[]place{{code: verify.TileMissing, tile: "0/1"}, {code: verify.LeafNotIncluded, sequence: 259}},
 		},
 		"a tile at the end": {
-			func(lines []audit.Line) []audit.Line { lines[at(lines, audit.KindTile, 2)].Hashes[77] ^= 1; return lines },
+			func(lines []audit.Line) []audit.Line {
+				lines[at(lines, audit.KindTile, 2)].Hashes[77] ^= 1
+				return lines
+			},
 			[]place{{code: verify.LeafNotIncluded, sequence: 3}},
 		},
 		"no head": {

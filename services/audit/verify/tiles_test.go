@@ -71,8 +71,10 @@ func TestTilesOfSeveralLevels(t *testing.T) {
 		"two rows and their tiles, and another tile": {
 			changed(30_000) + follows(30_000) + changed(50_000) + follows(50_000) + flipped(0, 200, 500),
 			[]place{
-				{code: verify.LogRewritten, sequence: 29_953, to: 30_208, tile: "0/117"}, {code: verify.ChainBroken, sequence: 30_002},
-				{code: verify.LogRewritten, sequence: 49_921, to: 50_176, tile: "0/195"}, {code: verify.ChainBroken, sequence: 50_002},
+				{code: verify.LogRewritten, sequence: 29_953, to: 30_208, tile: "0/117"},
+				{code: verify.ChainBroken, sequence: 30_002},
+				{code: verify.LogRewritten, sequence: 49_921, to: 50_176, tile: "0/195"},
+				{code: verify.ChainBroken, sequence: 50_002},
 				{code: verify.TileChanged, tile: "0/200"},
 			},
 		},
@@ -88,8 +90,10 @@ func TestTilesOfSeveralLevels(t *testing.T) {
 			`DELETE FROM audit.events WHERE sequence BETWEEN 1025 AND 59904; DELETE FROM audit.payloads WHERE sequence BETWEEN 1025 AND 59904;
 				DELETE FROM audit.tiles WHERE level = 0 AND index BETWEEN 4 AND 233; UPDATE audit.tiles SET hashes = hashes WHERE level = 1`,
 			[]place{
-				{code: verify.RowMissing, sequence: 1025, to: 59_904}, {code: verify.ChainBroken, sequence: 59_905},
-				{code: verify.ChainBroken, sequence: 59_906}, {code: verify.ChainBroken, sequence: 59_907},
+				{code: verify.RowMissing, sequence: 1025, to: 59_904},
+				{code: verify.ChainBroken, sequence: 59_905},
+				{code: verify.ChainBroken, sequence: 59_906},
+				{code: verify.ChainBroken, sequence: 59_907},
 				{code: verify.ChainBroken, sequence: 60_007},
 			},
 		},
@@ -97,8 +101,10 @@ func TestTilesOfSeveralLevels(t *testing.T) {
 			`DELETE FROM audit.events WHERE sequence BETWEEN 1025 AND 59904; DELETE FROM audit.payloads WHERE sequence BETWEEN 1025 AND 59904;
 				DELETE FROM audit.tiles WHERE level = 1 OR index BETWEEN 4 AND 233`,
 			[]place{
-				{code: verify.RowMissing, sequence: 1025, to: 59_904}, {code: verify.ChainBroken, sequence: 59_905},
-				{code: verify.ChainBroken, sequence: 59_906}, {code: verify.ChainBroken, sequence: 59_907},
+				{code: verify.RowMissing, sequence: 1025, to: 59_904},
+				{code: verify.ChainBroken, sequence: 59_905},
+				{code: verify.ChainBroken, sequence: 59_906},
+				{code: verify.ChainBroken, sequence: 59_907},
 				{code: verify.ChainBroken, sequence: 60_007},
 			},
 		},
