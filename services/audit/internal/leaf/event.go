@@ -170,7 +170,7 @@ func (e *Event) rejection() (Leaf, error) {
 	read.CustomerID = e.customer()
 	read.Action, read.Outcome = ActionRejected, string(event.StatusFailed)
 	read.ErrorCode = clean(string(rejected.Code))
-	read.ResourceType, read.ResourceID = ResourceRequest, place(subject.StreamRuns, rejected.Sequence)
+	read.ResourceType, read.ResourceID = ResourceRequest, place(streamOf(rejected.Subject), rejected.Sequence)
 	return read, e.unreserved()
 }
 
@@ -254,6 +254,18 @@ func (e *Event) malformed(reason error) (Leaf, Payload) {
 		Time:    e.Stored, CustomerID: e.customer(),
 		Action: ActionMalformed, ResourceType: ResourceEvent, ResourceID: where, Outcome: string(event.StatusFailed),
 	}, Payload{Data: data, Kept: true}
+}
+
+// streamOf is where a request that was rejected was: most are requests to run something, some are events for executions or starts of schedules.
+func streamOf(name string) string {
+	for wildcard, stream := range map[string]string{
+		subject.AllSignals: subject.StreamSignals, subject.AllDue: subject.StreamDelays, subject.AllRedrives: subject.StreamRedrives,
+	} {
+		if strings.HasPrefix(name, prefix(wildcard)) {
+			return stream
+		}
+	}
+	return subject.StreamRuns
 }
 
 func place(stream string, sequence uint64) string {

@@ -260,6 +260,10 @@ func TestForeignTextIsBounded(t *testing.T) {
 
 	made, _ = leaf.Of(new(with(rejected(t, "cust_001", ""), event.HeaderTime, "", event.HeaderActor, "somebody")))
 	assert.Equal(t, "RUNS/9", made.ResourceID)
+	signal := activityEvent(t, event.Rejection{CustomerID: "cust_001", Subject: "galley.signal.cust_001.e1.paid", MessageID: "x", Sequence: 4},
+		subject.RunRejected("cust_001"), event.TypeRunRejected)
+	of, _ := leaf.Of(&signal)
+	assert.Equal(t, "SIGNALS/4", of.ResourceID)
 	assert.Equal(t, stored(), made.Time)
 	assert.Equal(t, event.Actor{ID: "somebody"}, made.Actor)
 }
