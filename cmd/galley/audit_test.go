@@ -59,7 +59,13 @@ func TestAudit(t *testing.T) {
 	i.succeed(t, "audit", "export", "--file", mine)
 	i.succeed(t, "audit", "export", "--all", "-f", all)
 	for _, args := range [][]string{
-		{"--file", mine}, {"--file", all}, {"--file", all, "--head", head}, {}, {"--all"}, {"--customer", "cust_001"}, {"--database"},
+		{"--file", mine},
+		{"--file", all},
+		{"--file", all, "--head", head},
+		{},
+		{"--all"},
+		{"--customer", "cust_001"},
+		{"--database"},
 		{"--database", "--head", head},
 	} {
 		assert.Contains(t, i.succeed(t, append([]string{"audit", "verify"}, args...)...), " WHOLE: ", args)

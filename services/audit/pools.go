@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/galley-engine/galley/pkg/postgres"
+	"github.com/galley-engine/galley/services/audit/internal/reader"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
 
@@ -26,16 +27,17 @@ type pools struct{ writer, reader, eraser, webhook *pgxpool.Pool }
 func openPools(url string) (*pools, error) {
 	made := new(pools)
 	for _, one := range []struct {
-		role  string
-		conns int32
-		into  **pgxpool.Pool
+		role     string
+		conns    int32
+		into     **pgxpool.Pool
+		settings map[string]string
 	}{
-		{migrations.Role, writerConns, &made.writer},
-		{migrations.Reader, readerConns, &made.reader},
-		{migrations.Eraser, rareConns, &made.eraser},
-		{migrations.Webhook, rareConns, &made.webhook},
+		{migrations.Role, writerConns, &made.writer, nil},
+		{migrations.Reader, readerConns, &made.reader, reader.PoolSettings()},
+		{migrations.Eraser, rareConns, &made.eraser, nil},
+		{migrations.Webhook, rareConns, &made.webhook, nil},
 	} {
-		pool, err := postgres.Open(context.Background(), postgres.PoolConfig{URL: url, Role: one.role, MaxConns: one.conns})
+		pool, err := postgres.Open(context.Background(), postgres.PoolConfig{URL: url, Role: one.role, MaxConns: one.conns, Settings: one.settings})
 		if err != nil {
 			made.close()
 			return nil, fmt.Errorf("audit: %w", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/galley-engine/galley/pkg/testkit" //nolint:depguard // this package is for tests
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/reader"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 	"github.com/galley-engine/galley/services/audit/migrations"
 )
@@ -73,7 +74,11 @@ func On(tb testing.TB, url string) *Env {
 // Pool opens a pool that acts as the role; it is closed after the test.
 func (e *Env) Pool(tb testing.TB, role string) *pgxpool.Pool {
 	tb.Helper()
-	pool, err := postgres.Open(tb.Context(), postgres.PoolConfig{URL: e.URL, Role: role, MaxConns: 5})
+	config := postgres.PoolConfig{URL: e.URL, Role: role, MaxConns: 5}
+	if role == migrations.Reader {
+		config.Settings = reader.PoolSettings()
+	}
+	pool, err := postgres.Open(tb.Context(), config)
 	require.NoError(tb, err)
 	tb.Cleanup(pool.Close)
 	return pool

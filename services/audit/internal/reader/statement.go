@@ -12,6 +12,14 @@ import (
 	"github.com/galley-engine/galley/services/audit/internal/leaf"
 )
 
+// PoolSettings are those of the connections that answer questions. All of them are answered by walking an index in its order. Left to its
+// statistics, which are those of some time ago, Postgres at times reads and sorts the whole table instead, for seconds.
+func PoolSettings() map[string]string {
+	return map[string]string{
+		"enable_seqscan": "off", "enable_bitmapscan": "off", "enable_sort": "off", "jit": "off", "max_parallel_workers_per_gather": "0",
+	}
+}
+
 // scope is whose rows are asked for.
 type scope struct {
 	// everyone is for the operator.
@@ -143,19 +151,26 @@ func lastWalked(of scope, part span, kind string, walk int) statement {
 }
 
 // resourceRows asks two indexes: the event ids of an execution's own rows all start with its id and "/", and "0" is the character after
-// "/"; everything else is in the index of resources.
+// "/"; everything else is in the index of resources. OFFSET 0 keeps Postgres from reading the rows in the order of another index because the
+// result is wanted in it.
 func resourceRows(of scope, part span, resource string, filters []filter, limit int) statement {
 	var s statement
 	id := s.arg(resource)
-	condition := fmt.Sprintf(` AND sequence > %s AND sequence < %s`, s.arg(part.after), s.arg(part.before))
+	condition := fmt.Sprintf(`sequence > %s AND sequence < %s`, s.arg(part.after), s.arg(part.before))
+	among := `resource_id = ` + id
 	if !of.everyone {
-		condition += ` AND customer_id = ` + s.arg(of.customer)
+		customer := s.arg(of.customer)
+		condition += ` AND customer_id = ` + customer
+		among = fmt.Sprintf(`(resource_id, customer_id) >= (%[1]s, %[2]s) AND (resource_id, customer_id) <= (%[1]s, %[2]s)`, id, customer)
 	}
 	condition += s.where(filters)
-	s.text = `SELECT ` + columns + ` FROM audit.events
-			WHERE event_id >= ` + id + ` || '/' AND event_id < ` + id + ` || '0'` + milestone + condition + `
+	s.text = `SELECT ` + columns + ` FROM (
+			SELECT ` + columns + ` FROM audit.events WHERE event_id >= ` + id + ` || '/' AND event_id < ` + id + ` || '0' OFFSET 0
+		) AS executed WHERE ` + condition + milestone + `
 		UNION ALL
-		SELECT ` + columns + ` FROM audit.events WHERE resource_id = ` + id + acts + condition + `
+		SELECT ` + columns + ` FROM (
+			SELECT ` + columns + ` FROM audit.events WHERE ` + among + acts + ` OFFSET 0
+		) AS done WHERE ` + condition + `
 		ORDER BY sequence DESC LIMIT ` + s.arg(limit)
 	return s
 }
