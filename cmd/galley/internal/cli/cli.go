@@ -67,6 +67,7 @@ type grammar struct {
 	Statement statementCommand `cmd:"" help:"Print the statement of a period; exit 1 when it does not add up."`
 
 	Customers    customersGroup    `cmd:"" help:"Look at the limits of customers and set them (operator)."`
+	Keys         keysGroup         `cmd:"" help:"Create, list and revoke the API keys of customers (operator)."`
 	Plans        plansGroup        `cmd:"" help:"Look at plans and publish them."`
 	Subscription subscriptionGroup `cmd:"" help:"Look at subscriptions, set and cancel them."`
 	Secrets      struct {

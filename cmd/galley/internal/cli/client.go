@@ -49,6 +49,21 @@ func (c *connection) open(keyOf func(datadir.Dir) string) (*client.Client, error
 func (c *connection) customer() (*client.Client, error) { return c.open(datadir.Dir.DemoKey) }
 func (c *connection) operator() (*client.Client, error) { return c.open(datadir.Dir.AdminKey) }
 
+// show asks with a client that open makes, and prints the answer.
+func show[Answer any](open func() (*client.Client, error), print func(Answer), ask func(api *client.Client) (Answer, error)) error {
+	api, err := open()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	answer, err := ask(api)
+	if err != nil {
+		return err
+	}
+	print(answer)
+	return nil
+}
+
 type runCommand struct {
 	connection
 	Agent  string `arg:"" help:"The agent that owns the recipe."`

@@ -26,21 +26,10 @@ func (c *Client) Ready(ctx context.Context) (query.Readiness, error) {
 	return readiness, err
 }
 
-// NewKey is an API key that was just made. It is shown once.
-type NewKey struct {
-	Secret string `json:"api_key"`
-}
-
 // CreateCustomer makes a customer with a first key (operator).
 func (c *Client) CreateCustomer(ctx context.Context, id, name string, vars map[string]string) (NewKey, error) {
 	body := map[string]any{"customer_id": id, "name": name, "vars": vars}
 	return call[NewKey](ctx, c, request{method: http.MethodPost, path: api + "/customers", body: body})
-}
-
-// CreateKey makes a further key of a customer (operator).
-func (c *Client) CreateKey(ctx context.Context, customer, name string) (NewKey, error) {
-	path := api + "/customers/" + url.PathEscape(customer) + "/keys"
-	return call[NewKey](ctx, c, request{method: http.MethodPost, path: path, body: map[string]string{"name": name}})
 }
 
 // SetVars replaces the settings of a customer that recipes read (operator).
@@ -112,6 +101,22 @@ func list[Item any](ctx context.Context, c *Client, path, execution string, limi
 		values.Set("execution_id", execution)
 	}
 	return call[page[Item]](ctx, c, request{method: http.MethodGet, path: api + path, query: values})
+}
+
+// all gets every page of a list.
+func all[Item any](ctx context.Context, c *Client, path string) (items []Item, err error) {
+	values := url.Values{}
+	for {
+		found, err := call[page[Item]](ctx, c, request{method: http.MethodGet, path: path, query: values})
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, found.Items...)
+		if found.Next == "" {
+			return items, nil
+		}
+		values.Set("cursor", found.Next)
+	}
 }
 
 // Executions lists the newest executions and tells whether there are more.
