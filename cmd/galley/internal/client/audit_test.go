@@ -29,7 +29,7 @@ func TestAudit(t *testing.T) {
 		answer, known := answers[r.URL.RequestURI()]
 		if !known {
 			w.WriteHeader(http.StatusForbidden)
-			answer = `{"code":"FORBIDDEN","detail":"` + r.URL.RequestURI() + `"}`
+			answer = `{"code":"FORBIDDEN"}`
 		}
 		_, _ = w.Write([]byte(answer))
 	}))
