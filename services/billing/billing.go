@@ -98,7 +98,7 @@ func (s *Service) Run(ctx context.Context) error {
 		Source: reconcile.Source{Pool: read, Bus: s.deps.Bus, Journal: executions}, Work: work, Ledger: money, Outbox: events,
 		Interval: s.config.ReconcileInterval, Clock: s.deps.Clock, Log: s.deps.Logger,
 	})
-	if err := s.deps.Register(events, follower, reconciler); err != nil {
+	if err := s.deps.Register(events, follower, reconciler, reader); err != nil {
 		return err
 	}
 	return lifecycle.Run(ctx, follower.Run, follower.Tell, events.Run, sweep, renewer.Run, teller.Run, queries.Run,

@@ -168,7 +168,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 				return nil
 			}
 			projected := projection.New(messages, writer, log)
-			if err := s.deps.Register(events, projected, messages.Streams()); err != nil {
+			if err := s.deps.Register(events, projected, messages.Streams(), logins); err != nil {
 				return err
 			}
 			return lifecycle.Run(ctx, events.Run, plans.Run, projected.Run,

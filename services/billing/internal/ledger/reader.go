@@ -17,15 +17,17 @@ import (
 	"github.com/galley-engine/galley/schemas/query"
 )
 
-// Reader answers what one customer may know, limited to the customer's rows by row-level security.
+// Reader answers what one customer may know, limited to the customer's rows by row-level security. As a Collector it tells what waits for
+// credits, of all customers.
 type Reader struct {
-	pool *pgxpool.Pool
-	now  clock.Clock
+	pool    *pgxpool.Pool
+	now     clock.Clock
+	metrics descriptions
 }
 
 // NewReader makes a Reader over a pool that acts as the reader's role.
 func NewReader(pool *pgxpool.Pool, now clock.Clock) *Reader {
-	return &Reader{pool: pool, now: now}
+	return &Reader{pool: pool, now: now, metrics: newDescriptions()}
 }
 
 // Balance is what the customer has: 0 for one that was never granted anything.

@@ -43,6 +43,7 @@ type Log struct {
 	clock    clock.Clock
 	log      zerolog.Logger
 	queue    chan activity.Entry
+	denials  denials
 
 	mu sync.Mutex
 	// in and denied are apart, so that who is not let in cannot make a login be forgotten.
@@ -56,7 +57,7 @@ type Log struct {
 // New makes a Log.
 func New(recorder Recorder, now clock.Clock, log zerolog.Logger) *Log {
 	return &Log{
-		recorder: recorder, clock: now, log: log, queue: make(chan activity.Entry, maxQueued),
+		recorder: recorder, clock: now, log: log, queue: make(chan activity.Entry, maxQueued), denials: newDenials(),
 		in: newPlaces(), denied: newPlaces(), left: MaxPlaces, since: now(), others: map[string]int{},
 	}
 }
@@ -81,6 +82,7 @@ func (l *Log) Authenticated(fingerprint, address, trace string) {
 
 // Denied says that a request came with a key that nobody has. action is event.ActionOperatorDenied or event.ActionKeyDenied.
 func (l *Log) Denied(action, address, trace string) {
+	l.denials.count(action)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now, at := l.clock(), place{action, address}
