@@ -92,7 +92,7 @@ func TestAuditChanges(t *testing.T) {
 	for range 3 {
 		require.NotEmpty(t, heads(t, dir))
 		p.kill()
-		i.endPostgres(syscall.SIGKILL)
+		i.killPostgres()
 		p = i.start(t)
 		before := heads(t, dir)
 		i.succeed(t, "audit", "erase", id, "--yes")

@@ -51,7 +51,7 @@ func install(t *testing.T) *installation {
 		dir: filepath.Join(testkit.TempDir(t), "data"), http: freeAddress(t), nats: freeAddress(t), sandbox: freeAddress(t), smtp: freeAddress(t),
 		metrics: freeAddress(t),
 	}
-	t.Cleanup(func() { i.endPostgres(syscall.SIGKILL) })
+	t.Cleanup(func() { i.killPostgres() })
 	return i
 }
 
@@ -205,9 +205,10 @@ func (i *installation) postgres() int {
 	return pid
 }
 
-func (i *installation) endPostgres(signal syscall.Signal) {
+// killPostgres ends the private Postgres without a word.
+func (i *installation) killPostgres() {
 	if pid := i.postgres(); pid != 0 {
-		_ = syscall.Kill(pid, signal) // it may have ended
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
 }
 
@@ -350,14 +351,14 @@ func TestUpSurvivesKills(t *testing.T) {
 	p = i.start(t)
 	assert.Contains(t, p.out.String(), "executions stored")
 
-	i.endPostgres(syscall.SIGKILL)
+	i.killPostgres()
 	require.Eventually(t, func() bool {
 		out, code := i.run(t, "run", "the-hunter", "discovery", "--input", `{"search_query": "bakeries"}`)
 		return code == 0 && strings.Contains(out, "SUCCESS")
 	}, patience, 50*time.Millisecond, "%s", &p.out)
 
 	p.kill()
-	i.endPostgres(syscall.SIGKILL)
+	i.killPostgres()
 	i.start(t)
 	// A try to run that Postgres' death cut off may have been paid for after all.
 	assert.Regexp(t, `99\.\d+ credits`, i.succeed(t, "credits"))
