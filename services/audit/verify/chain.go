@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
@@ -56,7 +57,11 @@ func (c *chains) add(row *checked) {
 			row: row.sequence, customer: row.customer, own: next.own, previous: row.previous, last: last, found: found,
 		})
 	}
-	c.last[row.customer] = next
+	customer := row.customer
+	if !found {
+		customer = strings.Clone(customer) // it may be part of the leaf
+	}
+	c.last[customer] = next
 }
 
 // report adds the breaks that nothing else explains: not those at rows that are known to be others than they were, nor those after leaves

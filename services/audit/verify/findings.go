@@ -20,8 +20,11 @@ func (f *findings) add(found Finding) {
 	f.list = append(f.list, found)
 }
 
-// sorted puts those findings first that have no place in the log, then the others in its order.
+// sorted gives the findings, those first that have no place in the log, then the others in its order. It is never nil.
 func (f *findings) sorted() []Finding {
+	if f.list == nil {
+		return []Finding{}
+	}
 	place := func(found *Finding) int64 {
 		switch {
 		case found.Sequence != 0:

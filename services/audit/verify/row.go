@@ -58,7 +58,7 @@ type checked struct {
 // check looks at one row.
 func check(s *stored) checked {
 	made := checked{sequence: s.sequence, hash: tree.LeafHash(s.leaf)}
-	read, err := leaf.Parse(s.leaf)
+	read, err := parse(s.leaf)
 	if err != nil {
 		made.err = err
 		return made
