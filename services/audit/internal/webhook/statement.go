@@ -25,10 +25,14 @@ func scan(row pgx.Row, hook *query.AuditWebhook, nonce *[]byte) error {
 	return err
 }
 
-// lock reads the customer's webhook, nil when there is none, and keeps others from changing it until the transaction ends.
+// lock reads the customer's webhook, nil when there is none, and keeps others from making or changing it until the transaction ends. The
+// deliverer, which does neither, goes on.
 func lock(ctx context.Context, tx pgx.Tx, customer string) (hook *query.AuditWebhook, nonce []byte, err error) {
+	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('audit.webhooks/' || $1, 0))`, customer); err != nil {
+		return nil, nil, fmt.Errorf("lock the row: %w", err)
+	}
 	hook = new(query.AuditWebhook)
-	err = scan(tx.QueryRow(ctx, `SELECT `+columns+` FROM audit.webhooks WHERE customer_id = $1 FOR UPDATE`, customer), hook, &nonce)
+	err = scan(tx.QueryRow(ctx, `SELECT `+columns+` FROM audit.webhooks WHERE customer_id = $1`, customer), hook, &nonce)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -288,6 +289,26 @@ func TestSettings(t *testing.T) {
 	var stored string
 	require.NoError(t, w.DB.QueryRow(t.Context(), `SELECT string_agg(hook::text, '') FROM audit.webhooks AS hook`).Scan(&stored))
 	assert.NotContains(t, stored, strings.TrimPrefix(other.Secret, "whsec_"))
+}
+
+// TestOneSecret: of those who set it first at the same time, one gets the secret.
+func TestOneSecret(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var setting sync.WaitGroup
+	var secrets atomic.Int64
+	for i := range 8 {
+		setting.Go(func() {
+			set := query.AuditWebhookSetRequest{CustomerID: "cust_001", URL: fmt.Sprintf("https://example.com/%d", i)}
+			reply, err := w.store.Set(t.Context(), set)
+			assert.NoError(t, err)
+			if reply.Secret != "" {
+				secrets.Add(1)
+			}
+		})
+	}
+	setting.Wait()
+	assert.EqualValues(t, 1, secrets.Load())
 }
 
 func TestSettingsThatAreRefused(t *testing.T) {
