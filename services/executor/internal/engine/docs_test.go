@@ -43,6 +43,7 @@ func TestRecipesOfTheDocsRun(t *testing.T) {
 		"refund":   {`{"amount": 250}`, `{"paid": true, "by": "user:u1"}`},
 		"campaign": {`{"place": "Rome"}`, `{"leads": ["a", "a"]}`},
 		"careful":  {`{}`, `{"status": 200, "headers": {}, "body": {"results": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], "id": 7}}`},
+		"patient":  {`{}`, `{"status": 200, "headers": {}, "body": {"results": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], "id": 7}}`},
 		"sign-in":  {`{}`, `{"status": 200, "headers": {}, "body": {"results": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}], "id": 7}}`},
 		"summary":  {`{"text": "A long story"}`, `{"summary": "A story"}`},
 		"keep":     {`{"list": [{"rating": 1}, {"rating": 2}]}`, `{"ranked": [{"rating": 2}, {"rating": 1}]}`},
