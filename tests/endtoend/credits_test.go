@@ -128,3 +128,53 @@ func TestWaitsForCreditsUnderFire(t *testing.T) {
 		})
 	}
 }
+
+// calling costs nothing itself and runs another recipe, which does.
+func calling(id, recipe string) string {
+	return `
+apiVersion: galley/v1
+kind: Recipe
+metadata: {agent: tester, id: ` + id + `}
+spec:
+  steps:
+    - {id: call, uses: recipe.run, with: {agent: tester, recipe: ` + recipe + `}}
+    - {id: after, uses: state.set, with: {status: "${steps.call.output.status}"}}
+  result: {child: "${steps.call.output.execution_id}", status: "${state.status}"}
+`
+}
+
+// testChildWaitsForCredits has an execution go on when the one that it began has got its credits, and fail with the one that has not.
+func testChildWaitsForCredits(t *testing.T, rich *scene) {
+	s := rich.newScene(t, 0)
+	for child, wait := range map[string]string{"patient": "1h", "hasty": "2s"} {
+		s.publish(t, patient(child, wait))
+		s.publish(t, calling("calls-"+child, child))
+	}
+	failing, failingLocation := s.waits(t, "calls-hasty")
+	require.NotEmpty(t, s.standing(t, failing).Waits[0].Execution)
+	response := s.followed(t, failingLocation)
+	require.Equal(t, event.StatusFailed, response.Status)
+	require.Equal(t, "CHILD_FAILED", string(response.Errors[0].Code))
+	require.Contains(t, response.Errors[0].Message, "INSUFFICIENT_CREDITS")
+
+	parent, location := s.waits(t, "calls-patient")
+	waits := s.standing(t, parent).Waits
+	require.Len(t, waits, 1)
+	child := waits[0].Execution
+	var awaited standing
+	eventually(t, "the child waits for credits", func() bool {
+		awaited = s.standing(t, child)
+		return awaited.Status == event.StatusWaiting
+	})
+	require.EqualValues(t, patientPrice, awaited.Waits[0].Credits)
+	require.Zero(t, s.outside.called(child+"/act"))
+	require.Equal(t, event.StatusWaiting, s.standing(t, parent).Status)
+
+	s.grant(t, "for-the-child", patientPrice)
+	response = s.followed(t, location)
+	require.Equal(t, event.StatusSuccess, response.Status, "%+v", response)
+	require.JSONEq(t, `{"child":"`+child+`","status":"success"}`, string(response.Data))
+	require.Equal(t, 1, s.outside.called(child+"/act"))
+	require.EqualValues(t, patientPrice, s.standing(t, child).Metadata.CreditsConsumed)
+	eventually(t, "the child is charged, the parent is not", func() bool { return s.balance(t) == 0 })
+}

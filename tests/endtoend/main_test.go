@@ -45,6 +45,7 @@ func cases() map[string]func(*testing.T, *scene) {
 		"idempotency key at once":        testIdempotencyKeyAtOnce,
 		"insufficient credits":           testInsufficientCredits,
 		"waits for credits":              testWaitsForCredits,
+		"child waits for credits":        testChildWaitsForCredits,
 		"tree heads":                     testTreeHeads,
 		"not found":                      testNotFound,
 		"invalid input":                  testInvalidInput,

@@ -12,10 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/galley-engine/galley/pkg/bus"
+	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/billing/internal/ledger"
 	"github.com/galley-engine/galley/services/billing/internal/subscription"
 )
 
@@ -163,5 +165,54 @@ func TestRestart(t *testing.T) {
 		}, w.lots(t))
 		stop()
 	}
+	w.reconciled(t)
+}
+
+// ahead makes delays in NATS for a world whose clock is ahead of the server's.
+type ahead struct {
+	bus *bus.Bus
+	by  time.Duration
+}
+
+// Delay implements subscription.Delayer.
+func (a ahead) Delay(ctx context.Context, delay, due string, at time.Time) error {
+	return a.bus.Delay(ctx, delay, due, at.Add(-a.by))
+}
+
+// TestScheduleEndsThePeriod has nobody but the NATS server call: a period ends a few seconds after it has begun.
+func TestScheduleEndsThePeriod(t *testing.T) {
+	t.Parallel()
+	w, messages := newWorld(t), connect(t, testkit.NATS(t))
+	w.offer(t, "plan", 100, none(), nil)
+	end := moment(t, "2027-02-28T00:00:00Z")
+	const rest = 3 * time.Second
+	by, asked := end.Add(-rest).Sub(clock.System()), make(chan struct{}, 1)
+	deps := w.RegisterDeps
+	deps.Clock = func() time.Time {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return clock.System().Add(by)
+	}
+	deps.Delays = ahead{messages, by}
+	deps.Ledger = ledger.New(w.work, deps.Outbox, deps.Clock)
+	register := subscription.New(deps)
+	run(t, subscription.NewRenewer(subscription.RenewerDeps{
+		Register: register, Bus: messages, AckWait: 5 * time.Second, Log: zerolog.New(zerolog.NewTestWriter(t)),
+	}))
+	<-asked // The sweep that looks at the start has its time, which is before the end. The next one is later than this test has patience.
+	monthly := request("alice", "plan", query.SubscriptionActive)
+	monthly.Anchor = end.Day()
+	begun, err := register.Set(t.Context(), monthly)
+	require.NoError(t, err)
+	require.Equal(t, end, begun.Period.End)
+	w.awaitPeriod(t, "alice", 2)
+	require.False(t, deps.Clock().Before(end))
+	require.Equal(t, map[string]credit.Micro{"subscription/1/2": 100}, w.lots(t))
+	require.Eventually(t, func() bool {
+		at, err := time.Parse("@at "+time.RFC3339, delayed(t, messages))
+		return assert.NoError(t, err) && at.Add(by).After(moment(t, "2027-03-27T23:59:59Z"))
+	}, patience, 5*time.Millisecond, "the next end is called in its turn")
 	w.reconciled(t)
 }
