@@ -15,8 +15,8 @@ func (e *export) own(given []signedHead, unsigned foreign) *Report {
 	report := &Report{
 		Origin: e.set.names()[0], CustomerID: e.customer, Leaves: e.leaves, Customers: len(e.chains.last),
 	}
-	if n := len(e.heads); n > 0 {
-		o.head = e.heads[n-1].Head
+	if e.newest >= 0 {
+		o.head = e.heads[e.newest].Head
 		report.Size, report.Root = o.head.Size, o.head.Root.String()
 		o.leaves(e.rows)
 		for _, heads := range [][]signedHead{e.heads, given} {
@@ -31,6 +31,7 @@ func (e *export) own(given []signedHead, unsigned foreign) *Report {
 	e.chains.report(e.found, &o.rows)
 	book.report(e.found, nil)
 	report.SignedSize, report.SignedAt = book.newest.Size, book.newest.Time
+	report.FormerHeads = book.former
 	report.Heads, report.Published = book.counts[kept], int(book.counts[published])
 	report.Findings, report.Unlisted = e.found.sorted(), e.found.rest
 	return report

@@ -53,6 +53,8 @@ type database struct {
 	edge     []byte
 	edgeTile int64
 	payloads int64
+	// strangers are published heads of another log's name.
+	strangers int
 }
 
 func (d *database) verify(ctx context.Context) (*Report, error) {
@@ -75,7 +77,9 @@ func (d *database) verify(ctx context.Context) (*Report, error) {
 			return nil, err
 		}
 	}
-	return d.walk.report(d.set, audit.Everyone), nil
+	report := d.walk.report(d.set, audit.Everyone)
+	report.Unchecked = d.strangers
+	return report, nil
 }
 
 // prepare reads how long the log says it is, and finds out how long it must be.
@@ -92,7 +96,8 @@ func (d *database) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	given, unsigned := d.set.published()
+	given, unsigned, strangers := d.set.published()
+	d.strangers = strangers
 	length, claimant := max(min(end.rows, last), end.size), "audit.head is of a log"
 	vouched := signed.Size
 	if signed.Size > 0 && signed.Size >= length {
@@ -247,22 +252,26 @@ func (d *database) missingHeads(ctx context.Context, given []signedHead) error {
 	return err
 }
 
-// published opens the tree heads that are known from elsewhere, the smallest first.
-func (s *settings) published() (given []signedHead, unsigned foreign) {
+// published opens the tree heads that are known from elsewhere, the smallest first. Strangers are counted: they say nothing of this log.
+func (s *settings) published() (given []signedHead, unsigned foreign, strangers int) {
 	for _, note := range s.Published {
-		head, err := s.open([]byte(note))
-		if err != nil {
+		head, err := s.read([]byte(note))
+		switch {
+		case err != nil:
 			size := int64(0)
-			if read, failure := tree.UnverifiedHead([]byte(note)); failure == nil {
-				size = read.Size
+			if said, failure := tree.UnverifiedHead([]byte(note)); failure == nil {
+				size = said.Size
 			}
 			unsigned.add(size, err)
-			continue
+		case head.stranger:
+			strangers++
+		default:
+			head.source = published
+			given = append(given, head)
 		}
-		given = append(given, signedHead{Head: head, source: published})
 	}
 	sortHeads(given)
-	return given, unsigned
+	return given, unsigned, strangers
 }
 
 // epoch is where Postgres counts its time from, in microseconds of Unix time.

@@ -60,8 +60,9 @@ type export struct {
 
 	// rows are the hashes of the leaves.
 	rows []series
-	// last is the sequence of the last leaf, newest the tree head of the last line.
+	// last is the sequence of the last leaf, newest the place of the largest tree head that the log's key has signed, -1 for none.
 	last     int64
+	newest   int
 	leaves   int64
 	lines    int64
 	lastKind audit.Kind
@@ -90,7 +91,7 @@ type batch struct {
 type line struct {
 	audit.Line
 	row  checked
-	head tree.Head
+	head signedHead
 	err  error
 }
 
@@ -158,7 +159,7 @@ func (e *export) decode(b *batch) {
 			payload := len(l.Salt) > 0 || len(l.Data) > 0
 			l.row = check(&stored{sequence: l.Index + 1, leaf: []byte(l.Leaf), payload: payload, salt: l.Salt, data: l.Data})
 		case audit.KindHead:
-			l.head, l.err = e.set.open([]byte(l.Note))
+			l.head, l.err = e.set.read([]byte(l.Note))
 		case audit.KindTile:
 			l.err = checkTile(&l.Line)
 		case audit.KindLog:
@@ -220,7 +221,7 @@ func (e *export) line(l *line, number int64) {
 			malformed(fmt.Errorf("it is of the log %.100q, and the key is that of %q", l.Origin, e.set.names()[0]))
 		}
 	case l.Kind == audit.KindHead:
-		e.heads = append(e.heads, signedHead{Head: l.head, source: kept})
+		e.heads = append(e.heads, l.head)
 	case l.Kind == audit.KindTile && e.claims.tile(l.Level, l.Index) != nil:
 		malformed(fmt.Errorf("tile %d of level %d is there already", l.Index, l.Level))
 	case l.Kind == audit.KindTile && l.Level == 0:
@@ -293,12 +294,16 @@ func (e *export) finish() *Report {
 		}
 		return newWalk(e.found, &e.claims, 0).report(e.set, e.customer)
 	}
-	if len(e.heads) == 0 {
+	e.newest = len(e.heads) - 1
+	for e.newest >= 0 && e.heads[e.newest].stranger {
+		e.newest--
+	}
+	if e.newest < 0 {
 		e.found.add(Finding{Code: HeadMissing, Message: "the export has no tree head that the key has signed"})
 	} else if e.lastKind != audit.KindHead {
 		e.found.add(Finding{Code: ExportMalformed, Line: e.lines, Message: "the export was cut off: its last line is no tree head"})
 	}
-	given, unsigned := e.set.published()
+	given, unsigned, strangers := e.set.published()
 	var report *Report
 	if e.customer == audit.Everyone {
 		report = e.whole(given, unsigned)
@@ -307,14 +312,15 @@ func (e *export) finish() *Report {
 	}
 	report.PayloadsChecked, report.PayloadsElsewhere = e.payloads[PayloadChecked], e.payloads[PayloadElsewhere]
 	report.PayloadsErased = e.payloads[PayloadErased]
+	report.Unchecked += strangers
 	return report
 }
 
 // whole verifies an export of the whole log.
 func (e *export) whole(given []signedHead, unsigned foreign) *Report {
 	end := e.last
-	if n := len(e.heads); n > 0 {
-		end = e.heads[n-1].Size
+	if e.newest >= 0 {
+		end = e.heads[e.newest].Size
 	}
 	w := newWalk(e.found, &e.claims, end)
 	w.claimant = "its newest tree head is of a log"

@@ -28,10 +28,12 @@ func (s source) String() string {
 	return "signed tree head"
 }
 
-// signedHead is a tree head whose signature is good.
+// signedHead is a tree head whose signature is good, or a stranger: one of another log's name, whose key is not known. A log that was given a
+// new key has such, from before. They do no harm where they say of the log what a head of its own key covers.
 type signedHead struct {
 	tree.Head
-	source source
+	source   source
+	stranger bool
 }
 
 func sortHeads(heads []signedHead) {
@@ -60,6 +62,18 @@ func (s *settings) open(note []byte) (tree.Head, error) {
 	return head, err
 }
 
+// read reads a tree head that open can open, or a stranger.
+func (s *settings) read(note []byte) (head signedHead, err error) {
+	if head.Head, err = s.open(note); err == nil {
+		return head, nil
+	}
+	said, failure := tree.UnverifiedHead(note)
+	if failure != nil || said.Size > maxSize || slices.Contains(s.names(), said.Origin) {
+		return head, err
+	}
+	return signedHead{Head: said, stranger: true}, nil
+}
+
 // skew is how far the clocks of two signers may be apart before their heads contradict one another.
 const skew = 5 * time.Minute
 
@@ -73,6 +87,9 @@ type headBook struct {
 	failed [sources]*rewritten
 	// unsigned are heads that the key did not sign.
 	unsigned [sources]foreign
+	// strangers are those that the leaves agree with, and former how many of them a head of the log's own key covers.
+	strangers foreign
+	former    int64
 }
 
 // rewritten says that the leaves do not give the root of a head.
@@ -99,8 +116,16 @@ func (f *foreign) add(size int64, reason error) {
 	f.last = size
 }
 
+var errStranger = errors.New("it is of another log's name, whose key is not known")
+
 // agreed takes note of a head that the leaves agree with.
 func (b *headBook) agreed(h *signedHead) {
+	if h.stranger {
+		b.strangers.add(h.Size, errStranger)
+		return
+	}
+	b.former += int64(b.strangers.count)
+	b.strangers = foreign{}
 	b.counts[h.source]++
 	b.good[h.source] = h.Size
 	if h.Size >= b.newest.Size {
@@ -110,6 +135,10 @@ func (b *headBook) agreed(h *signedHead) {
 
 // contradicted takes note of a head that the leaves do not agree with, and gives whether it is the first of its source.
 func (b *headBook) contradicted(h *signedHead, computed tree.Hash) {
+	if h.stranger {
+		b.unsigned[h.source].add(h.Size, errStranger)
+		return
+	}
 	b.counts[h.source]++
 	if seen := b.failed[h.source]; seen != nil {
 		seen.more++
@@ -125,7 +154,7 @@ func (b *headBook) contradicted(h *signedHead, computed tree.Hash) {
 
 // follow compares the time of a head with that of the one before.
 func (b *headBook) follow(h *signedHead) error {
-	if h.source == published {
+	if h.source == published || h.stranger {
 		return nil
 	}
 	before := b.time
@@ -144,6 +173,11 @@ func stamp(t time.Time) string {
 
 // report adds what is wrong with the heads. Rows that are known to be others explain why heads do not agree.
 func (b *headBook) report(found *findings, known []span) {
+	if b.strangers.count > 0 {
+		b.unsigned[kept].add(b.strangers.first, b.strangers.reason)
+		b.unsigned[kept].count += b.strangers.count - 1
+		b.unsigned[kept].last = b.strangers.last
+	}
 	for s := range sources {
 		if f := &b.unsigned[s]; f.count > 0 {
 			message := fmt.Sprintf("the %s of size %d is not of this log: %v", s, f.first, f.reason)

@@ -17,7 +17,8 @@ const DefaultMaxFindings = 100
 type Options struct {
 	// Key is the log's public key in its text form, <name>+<hash>+<key>, from a source other than what is verified. It is needed.
 	Key string
-	// Former are the public keys that the log had before, in the same form: a log that got a new key has heads of both.
+	// Former are the public keys that the log had before, in the same form: a log that got a new key has heads of both. Without them the old
+	// heads are compared with the leaves all the same, but their signatures are not checked.
 	Former []string
 	// Published are signed tree heads known from elsewhere, as they were signed: from the stream TREE_HEADS, a file, a customer. The log
 	// must still be the one they are of. Without them a log that was written anew with the right key, or put back to an older state,

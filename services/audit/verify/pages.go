@@ -229,7 +229,7 @@ func (d *database) check(p *part) {
 	}
 	p.rows, p.arena = nil, nil
 	for _, h := range p.heads {
-		head, err := d.set.open(h.Note)
+		head, err := d.set.read(h.Note)
 		switch {
 		case err != nil:
 			p.unsigned = append(p.unsigned, unsignedHead{size: h.Size, reason: err})
@@ -241,7 +241,7 @@ func (d *database) check(p *part) {
 				p.faults = append(p.faults, Finding{Code: HeadMalformed, Size: h.Size, Message: fmt.Sprintf(
 					"the tree head of size %d was signed at %s, and signed_at says %s", h.Size, stamp(head.Time), stamp(h.SignedAt))})
 			}
-			p.opened = append(p.opened, signedHead{Head: head, source: kept})
+			p.opened = append(p.opened, head)
 		}
 	}
 }

@@ -28,7 +28,11 @@ type Report struct {
 	// Heads is how many signed tree heads of the log were checked, and Published how many of Options.Published.
 	Heads     int64 `json:"heads"`
 	Published int   `json:"published"`
-	// Unchecked is how many of Options.Published are newer than an export, or cannot be compared with a customer's.
+	// FormerHeads is how many heads there are of another log's name, whose key is not known: from before the log got its key. The leaves agree
+	// with them, and a head of the log's own key covers them.
+	FormerHeads int64 `json:"former_heads,omitempty"`
+	// Unchecked is how many of Options.Published could not be compared: those of another log's name, those that are newer than an export, and
+	// those that a customer's export has not the tiles for.
 	Unchecked int `json:"unchecked,omitempty"`
 	// Payloads that are kept and match their leaf's digest; those of which only the salt is kept, since the data is elsewhere; those that
 	// are not there: erased, or of leaves that never had one.
@@ -85,7 +89,7 @@ const (
 	TileMissing Code = "TILE_MISSING"
 	// EdgeChanged: the end of the log, audit.head, is not what the leaves give.
 	EdgeChanged Code = "EDGE_CHANGED"
-	// HeadNotSigned: the tree head of size Size is not signed by the log's key, or is that of another log.
+	// HeadNotSigned: the tree head of size Size is not signed by the log's key, or is that of another log and not covered by one of this.
 	HeadNotSigned Code = "HEAD_NOT_SIGNED"
 	// HeadMalformed: the tree head of size Size does not say what is stored beside it, or contradicts the head before it.
 	HeadMalformed Code = "HEAD_MALFORMED"

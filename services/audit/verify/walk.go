@@ -186,7 +186,7 @@ func (w *walk) report(set *settings, customer string) *Report {
 	made := &Report{
 		Origin: set.verifiers[0].Name(), CustomerID: customer, Leaves: w.leaves, Size: w.end,
 		SignedSize: w.heads.newest.Size, SignedAt: w.heads.newest.Time, Customers: len(w.chains.last),
-		Heads: w.heads.counts[kept], Published: int(w.heads.counts[published]),
+		Heads: w.heads.counts[kept], FormerHeads: w.heads.former, Published: int(w.heads.counts[published]),
 		PayloadsChecked: w.payloads[PayloadChecked], PayloadsElsewhere: w.payloads[PayloadElsewhere], PayloadsErased: w.payloads[PayloadErased],
 		Findings: w.found.sorted(), Unlisted: w.found.rest,
 	}
