@@ -1,6 +1,9 @@
 package verify_test
 
 import (
+	"bytes"
+	"context"
+	"io"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -115,4 +118,46 @@ func TestOldLog(t *testing.T) {
 	for _, customer := range []string{audit.Everyone, "cust_001", "cust_002"} {
 		assert.Empty(t, places(t, export(t, w.Env, exported(t, w.Env, customer))))
 	}
+}
+
+// TestCalledOff: a verification ends with its context, and says so.
+func TestCalledOff(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	e.Fill(t, 20_000)
+	text := exported(t, e, audit.Everyone)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := verify.Database(ctx, e.DB, verify.Options{Key: e.Key.Public})
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = verify.Export(ctx, bytes.NewReader(text), verify.Options{Key: e.Key.Public})
+	require.ErrorIs(t, err, context.Canceled)
+
+	// In the midst of it.
+	ctx, cancel = context.WithCancel(t.Context())
+	half := io.MultiReader(bytes.NewReader(text[:len(text)/2]), reads(func() { cancel() }), bytes.NewReader(text[len(text)/2:]))
+	_, err = verify.Export(ctx, half, verify.Options{Key: e.Key.Public})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// reads is an empty reader that tells when it is read.
+type reads func()
+
+func (r reads) Read([]byte) (int, error) {
+	r()
+	return 0, io.EOF
+}
+
+// TestErrors: what cannot be verified at all is an error, and no report.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	_, err := verify.Database(t.Context(), e.DB, verify.Options{Key: "galley"})
+	require.ErrorIs(t, err, verify.ErrKey)
+	_, err = verify.Database(t.Context(), e.DB, verify.Options{Key: e.Key.Public, Former: []string{""}})
+	require.ErrorIs(t, err, verify.ErrKey)
+	_, err = e.DB.Exec(t.Context(), `DROP TABLE audit.tree_heads`)
+	require.NoError(t, err)
+	_, err = verify.Database(t.Context(), e.DB, verify.Options{Key: e.Key.Public})
+	require.ErrorContains(t, err, "audit.tree_heads")
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -152,4 +153,18 @@ func TestSeveralChanges(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTimesOfHeads: a later head is not signed earlier, but for what clocks may differ.
+func TestTimesOfHeads(t *testing.T) {
+	t.Parallel()
+	m := newModel(300, []int{100, 200, 300})
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i, at := range []time.Duration{time.Hour, time.Hour - time.Minute, 0} {
+		m.heads[i].Time = start.Add(at)
+	}
+	found := m.verify()
+	require.Len(t, found, 1)
+	require.Equal(t, HeadMalformed, found[0].Code)
+	require.EqualValues(t, 300, found[0].Size)
 }
