@@ -13,6 +13,10 @@ import (
 
 // Audit writes rows of the audit log, the oldest first.
 func (r *Report) Audit(events []query.AuditEvent) {
+	r.audit(events, clock)
+}
+
+func (r *Report) audit(events []query.AuditEvent, when func(t time.Time) string) {
 	several := false
 	for i := range events {
 		several = several || events[i].CustomerID != events[0].CustomerID
@@ -24,7 +28,7 @@ func (r *Report) Audit(events []query.AuditEvent) {
 			customer = e.CustomerID
 		}
 		rows[len(rows)-1-i] = []string{
-			strconv.FormatInt(e.Sequence, 10), clock(e.OccurredAt), customer, e.ActionType, e.Outcome, e.ActorType, e.ResourceID,
+			strconv.FormatInt(e.Sequence, 10), when(e.OccurredAt), customer, e.ActionType, e.Outcome, e.ActorType, e.ResourceID,
 		}
 	}
 	table(r.w, []column{
@@ -38,7 +42,7 @@ func (r *Report) Audit(events []query.AuditEvent) {
 	}, rows)
 }
 
-// AuditPage is Audit, with a word on whether there is more.
+// AuditPage is Audit with the days, and a word on whether there is more.
 func (r *Report) AuditPage(events []query.AuditEvent, more bool) {
 	if more {
 		fmt.Fprintln(r.w, indent+faint().Render(ellipsis+" and older ones"))
@@ -47,7 +51,7 @@ func (r *Report) AuditPage(events []query.AuditEvent, more bool) {
 		r.Line("no rows")
 		return
 	}
-	r.Audit(events)
+	r.audit(events, func(t time.Time) string { return t.UTC().Format(time.DateOnly + " 15:04:05.000") })
 }
 
 // TreeHead writes the newest tree head.

@@ -23,9 +23,9 @@ func TestAuditPages(t *testing.T) {
 	}, true)
 	require.Equal(t, `  no rows
   … and older ones
-  row   time           customer   action             outcome   by         resource
-    7   03:04:02.005              plan.retired       failed    operator   ev il
-    8   03:04:03.005   alice      recipe.published   success   api_key    a/b
+  row   time                      customer   action             outcome   by         resource
+    7   2026-01-02 03:04:02.005              plan.retired       failed    operator   ev il
+    8   2026-01-02 03:04:03.005   alice      recipe.published   success   api_key    a/b
 `, out.String())
 }
 

@@ -28,6 +28,8 @@ const (
 	// patience is how long a proof waits for a tree head that covers its event; one is signed each second.
 	patience = 3 * time.Second
 	tick     = 50 * time.Millisecond
+	// lateness is how late a row may be: whoever has just got an answer asks for its proof before the row is written.
+	lateness = 500 * time.Millisecond
 	// overdue is after how long a row that no head covers means that nothing is signed any more, in whatever process that is.
 	overdue = 30 * time.Second
 	// maxEventID is as long as an event's id can be.
@@ -48,11 +50,15 @@ type Deps struct {
 }
 
 // Prover answers with proofs.
-type Prover struct{ Deps }
+type Prover struct {
+	Deps
+	// patience is for heads, lateness for rows.
+	patience, lateness time.Duration
+}
 
 // New makes a Prover.
 func New(deps Deps) *Prover {
-	return &Prover{Deps: deps}
+	return &Prover{Deps: deps, patience: patience, lateness: lateness}
 }
 
 // ErrNoHead says that there is no signed tree head of the log yet.
@@ -89,11 +95,16 @@ func (p *Prover) Covering(ctx context.Context, rows int64) (storedtree.SignedHea
 		if err != nil && !errors.Is(err, ErrNoHead) || err == nil && head.Size >= rows {
 			return signed, head, err
 		}
-		if waited >= patience || !lifecycle.Sleep(ctx, tick) {
-			return signed, head, &problem.Error{
-				Code: problem.Unavailable, Retryable: true, Message: "no signed tree head covers it yet; there is a new one each second",
-			}
+		if waited < p.patience && lifecycle.Sleep(ctx, tick) {
+			continue
 		}
+		late := &problem.Error{
+			Code: problem.Unavailable, Retryable: true, Message: "no signed tree head covers it yet; there is a new one each second",
+		}
+		if errors.Is(p.Fault(), writer.ErrRewound) {
+			late.Retryable, late.Message = false, writer.ErrRewound.Error()+"; nothing more is signed"
+		}
+		return signed, head, late
 	}
 }
 
@@ -155,7 +166,7 @@ func (p *Prover) Inclusion(ctx context.Context, request query.AuditInclusionRequ
 	if request.EventID == "" || len(request.EventID) > maxEventID {
 		return audit.Inclusion{}, refuse(fmt.Sprintf("event_id must be text of 1 to %d bytes", maxEventID))
 	}
-	made, err := p.event(ctx, request)
+	made, err := p.awaitEvent(ctx, request)
 	if err != nil {
 		return audit.Inclusion{}, err
 	}
@@ -173,6 +184,17 @@ func (p *Prover) Inclusion(ctx context.Context, request query.AuditInclusionRequ
 	}
 	made.Path, made.Note = bytesOf(path), string(signed.Note)
 	return made, nil
+}
+
+// awaitEvent is event, with some patience.
+func (p *Prover) awaitEvent(ctx context.Context, request query.AuditInclusionRequest) (audit.Inclusion, error) {
+	for waited := time.Duration(0); ; waited += tick {
+		made, err := p.event(ctx, request)
+		missing, refused := errors.AsType[*problem.Error](err)
+		if !refused || missing.Code != problem.NotFound || waited >= p.lateness || !lifecycle.Sleep(ctx, tick) {
+			return made, err
+		}
+	}
 }
 
 // event looks an event up among the rows of whoever asks.

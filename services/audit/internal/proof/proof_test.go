@@ -115,6 +115,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestWaitsForARow: a proof may be asked for a little before the row is written.
+func TestWaitsForARow(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	p := newProver(t, e, noFault, audittest.FilledAt()).Patiently(time.Minute)
+	done := make(chan error, 1)
+	go func() {
+		_, err := p.Inclusion(context.WithoutCancel(t.Context()), query.AuditInclusionRequest{
+			CustomerID: audit.Everyone, EventID: audittest.FilledEvent(1),
+		})
+		done <- err
+	}()
+	e.Fill(t, 3)
+	require.NoError(t, <-done)
+}
+
 // TestWaitsForAHead: an event that no head covers yet gets its proof as soon as one does, and a clear answer when none comes.
 func TestWaitsForAHead(t *testing.T) {
 	t.Parallel()
@@ -134,6 +150,10 @@ func TestWaitsForAHead(t *testing.T) {
 		Code: problem.Unavailable, Retryable: true, Message: "no signed tree head covers it yet; there is a new one each second",
 	}, refused(t, err))
 
+	_, err = newProver(t, e, func() error { return writer.ErrRewound }, audittest.FilledAt()).Inclusion(t.Context(), request)
+	assert.False(t, refused(t, err).Retryable, "that does not pass")
+
+	p.Patiently(time.Minute)
 	done := make(chan error, 1)
 	go func() {
 		_, err := p.Inclusion(context.WithoutCancel(t.Context()), request)

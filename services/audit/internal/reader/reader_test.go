@@ -132,12 +132,17 @@ func TestRowLevelSecurity(t *testing.T) {
 	t.Parallel()
 	e := filled(t)
 	pool := e.Pool(t, migrations.Reader)
-	count := func(customer string) (n int) {
+	of := func(table, customer string) (n int) {
 		err := postgres.Query(t.Context(), pool, customer, func(batch *pgx.Batch) {
-			batch.Queue(`SELECT count(*) FROM audit.events`).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
+			batch.Queue(`SELECT count(*) FROM audit.` + table).QueryRow(func(row pgx.Row) error { return row.Scan(&n) })
 		})
 		require.NoError(t, err)
 		return n
+	}
+	count := func(customer string) int {
+		rows := of("events", customer)
+		require.Equal(t, rows, of("payloads", customer), "as many payloads")
+		return rows
 	}
 	assert.Equal(t, 7, count("cust_001"))
 	assert.Equal(t, 3, count("cust_0010"))
