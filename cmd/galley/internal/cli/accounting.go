@@ -25,17 +25,9 @@ func (c *quoteCommand) Run(app *app) error {
 	if !json.Valid([]byte(c.Input)) {
 		return lifecycle.Usage(errors.New("--input is not valid JSON"))
 	}
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	quote, err := api.Quote(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input), Version: c.Version})
-	if err != nil {
-		return err
-	}
-	app.report.Quote(quote)
-	return nil
+	return show(c.customer, app.report.Quote, func(api *client.Client) (client.Quote, error) {
+		return api.Quote(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input), Version: c.Version})
+	})
 }
 
 type receiptCommand struct {
@@ -45,17 +37,7 @@ type receiptCommand struct {
 
 // Run prints the receipt of an execution.
 func (c *receiptCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	receipt, err := api.Receipt(app.ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	app.report.Receipt(receipt)
-	return nil
+	return show(c.customer, app.report.Receipt, func(api *client.Client) (client.Receipt, error) { return api.Receipt(app.ctx, c.ID) })
 }
 
 // period is what the commands about a period have in common.

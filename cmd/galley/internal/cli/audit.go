@@ -110,7 +110,8 @@ func (c *auditListCommand) Run(app *app) error {
 
 // trust says by which public key the log is believed.
 type trust struct {
-	Key string `env:"GALLEY_AUDIT_PUBLIC_KEY" help:"The log's public key, or a file that holds it; without it, audit.pub in the data directory and, where there is none, what the server itself says." placeholder:"KEY|FILE"`
+	Key        string   `env:"GALLEY_AUDIT_PUBLIC_KEY" help:"The log's public key, or a file that holds it; without it, audit.pub in the data directory and, where there is none, what the server itself says." placeholder:"KEY|FILE"`
+	FormerKeys []string `name:"former-key" env:"GALLEY_AUDIT_FORMER_KEYS" help:"A public key that the log had before." placeholder:"KEY"`
 }
 
 var errNoKey = lifecycle.Usage(errors.New("the log's public key is needed: set --key or GALLEY_AUDIT_PUBLIC_KEY"))

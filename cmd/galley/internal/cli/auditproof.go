@@ -82,7 +82,7 @@ func (c *auditConsistencyCommand) Run(app *app) error {
 	if err != nil {
 		return err
 	}
-	found, err := verify.Consistency(older, &proof, verify.Options{Key: key})
+	found, err := verify.Consistency(older, &proof, verify.Options{Key: key, Former: c.FormerKeys})
 	if err != nil {
 		return fmt.Errorf("with the public key %s (%s): %w", key, from, err)
 	}
@@ -107,7 +107,7 @@ func (c *auditConsistencyCommand) older(app *app, api *client.Client, key string
 	if err != nil {
 		return "", 0, fmt.Errorf("read the older tree head: %w", err)
 	}
-	head, err := verify.OpenHead(string(text), verify.Options{Key: key})
+	head, err := verify.OpenHead(string(text), verify.Options{Key: key, Former: c.FormerKeys})
 	if err != nil {
 		return "", 0, fmt.Errorf("%s: %w", c.Older, err)
 	}

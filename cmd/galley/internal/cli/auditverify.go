@@ -61,7 +61,6 @@ type auditVerifyCommand struct {
 	DatabaseURL string   `name:"database-url" env:"GALLEY_DATABASE_URL" help:"The database for --database; without it, that of the galley that runs on the data directory." placeholder:"URL"`
 	NATSURL     string   `name:"nats-url" env:"GALLEY_NATS_URL" help:"The NATS server that tree heads were published on, for --database; without it, that of the galley that runs on the data directory." placeholder:"URL"`
 	Heads       []string `name:"head" type:"existingfile" help:"A tree head that was kept elsewhere: the log must still be the one that it is of." placeholder:"FILE"`
-	FormerKeys  []string `name:"former-key" help:"A public key that the log had before." placeholder:"KEY"`
 	MaxFindings int      `default:"100" help:"How many findings to list." placeholder:"N"`
 }
 

@@ -49,19 +49,45 @@ func (c *connection) open(keyOf func(datadir.Dir) string) (*client.Client, error
 func (c *connection) customer() (*client.Client, error) { return c.open(datadir.Dir.DemoKey) }
 func (c *connection) operator() (*client.Client, error) { return c.open(datadir.Dir.AdminKey) }
 
-// show asks with a client that open makes, and prints the answer.
-func show[Answer any](open func() (*client.Client, error), print func(Answer), ask func(api *client.Client) (Answer, error)) error {
+// use lets a client be used that open makes.
+func use(open func() (*client.Client, error), with func(api *client.Client) error) error {
 	api, err := open()
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	answer, err := ask(api)
-	if err != nil {
+	return with(api)
+}
+
+// show asks something, and writes the answer.
+func show[Answer any](open func() (*client.Client, error), write func(Answer), ask func(api *client.Client) (Answer, error)) error {
+	return use(open, func(api *client.Client) error {
+		answer, err := ask(api)
+		if err == nil {
+			write(answer)
+		}
 		return err
+	})
+}
+
+// do does something that has no answer, and says that it is done.
+func (a *app) do(open func() (*client.Client, error), act func(api *client.Client) error, done string, values ...any) error {
+	err := use(open, act)
+	if err == nil {
+		a.report.Line(done, values...)
 	}
-	print(answer)
-	return nil
+	return err
+}
+
+// execute has something executed, and prints how that ended.
+func (a *app) execute(open func() (*client.Client, error), ask func(api *client.Client) (event.Response, error)) error {
+	return use(open, func(api *client.Client) error {
+		response, err := ask(api)
+		if err != nil {
+			return err
+		}
+		return a.executed(response)
+	})
 }
 
 type runCommand struct {
@@ -76,16 +102,9 @@ func (c *runCommand) Run(app *app) error {
 	if !json.Valid([]byte(c.Input)) {
 		return lifecycle.Usage(errors.New("--input is not valid JSON"))
 	}
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	response, err := api.Execute(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input)}, "")
-	if err != nil {
-		return err
-	}
-	return app.executed(response)
+	return app.execute(c.customer, func(api *client.Client) (event.Response, error) {
+		return api.Execute(app.ctx, event.RunRequest{AgentID: c.Agent, RecipeID: c.Recipe, Input: json.RawMessage(c.Input)}, "")
+	})
 }
 
 type executionsListCommand struct{ connection }

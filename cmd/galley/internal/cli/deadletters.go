@@ -38,33 +38,14 @@ type oneDeadLetter struct {
 
 // do does something to the dead letter and says so.
 func (c *oneDeadLetter) do(app *app, do func(api *client.Client, ctx context.Context, sequence uint64) error, done string) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := do(api, app.ctx, c.Sequence); err != nil {
-		return err
-	}
-	app.report.Line("%d is %s", c.Sequence, done)
-	return nil
+	return app.do(c.operator, func(api *client.Client) error { return do(api, app.ctx, c.Sequence) }, "%d is %s", c.Sequence, done)
 }
 
 type deadLettersShowCommand struct{ oneDeadLetter }
 
 // Run prints a dead letter.
 func (c *deadLettersShowCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	letter, err := api.DeadLetter(app.ctx, c.Sequence)
-	if err != nil {
-		return err
-	}
-	app.report.DeadLetter(letter)
-	return nil
+	return show(c.operator, app.report.DeadLetter, func(api *client.Client) (client.DeadLetter, error) { return api.DeadLetter(app.ctx, c.Sequence) })
 }
 
 type deadLettersRedriveCommand struct{ oneDeadLetter }

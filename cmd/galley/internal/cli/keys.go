@@ -40,14 +40,5 @@ type keysRevokeCommand struct {
 
 // Run revokes an API key.
 func (c *keysRevokeCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.RevokeKey(app.ctx, c.Customer, c.ID); err != nil {
-		return err
-	}
-	app.report.Line("%s is revoked", c.ID)
-	return nil
+	return app.do(c.operator, func(api *client.Client) error { return api.RevokeKey(app.ctx, c.Customer, c.ID) }, "%s is revoked", c.ID)
 }

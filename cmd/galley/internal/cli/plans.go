@@ -9,6 +9,9 @@ import (
 	"os"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/schemas/query"
 )
 
 type plansGroup struct {
@@ -22,17 +25,7 @@ type plansListCommand struct{ connection }
 
 // Run lists the plans.
 func (c *plansListCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	plans, err := api.Plans(app.ctx)
-	if err != nil {
-		return err
-	}
-	app.report.Plans(plans)
-	return nil
+	return show(c.operator, app.report.Plans, func(api *client.Client) ([]query.Plan, error) { return api.Plans(app.ctx) })
 }
 
 type plansShowCommand struct {
@@ -43,17 +36,7 @@ type plansShowCommand struct {
 
 // Run prints a plan.
 func (c *plansShowCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	found, err := api.Plan(app.ctx, c.ID, c.PlanVersion)
-	if err != nil {
-		return err
-	}
-	app.report.Plan(found)
-	return nil
+	return show(c.operator, app.report.Plan, func(api *client.Client) (query.Plan, error) { return api.Plan(app.ctx, c.ID, c.PlanVersion) })
 }
 
 type plansPublishCommand struct {
@@ -71,17 +54,7 @@ func (c *plansPublishCommand) Run(app *app) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	published, err := api.PublishPlan(app.ctx, document)
-	if err != nil {
-		return err
-	}
-	app.report.Plan(published)
-	return nil
+	return show(c.operator, app.report.Plan, func(api *client.Client) (query.Plan, error) { return api.PublishPlan(app.ctx, document) })
 }
 
 type plansRetireCommand struct {
@@ -91,17 +64,8 @@ type plansRetireCommand struct {
 
 // Run retires a plan.
 func (c *plansRetireCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	retired, err := api.RetirePlan(app.ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	app.report.Line("%s takes no new subscriptions", retired.PlanID)
-	return nil
+	retired := func(p query.Plan) { app.report.Line("%s takes no new subscriptions", p.PlanID) }
+	return show(c.operator, retired, func(api *client.Client) (query.Plan, error) { return api.RetirePlan(app.ctx, c.ID) })
 }
 
 // toJSON makes JSON of a document that is YAML, which JSON is as well. Numbers keep their digits: an amount with too many decimal places is to

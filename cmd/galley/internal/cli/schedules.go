@@ -24,17 +24,7 @@ type schedulesListCommand struct{ connection }
 
 // Run lists the schedules.
 func (c *schedulesListCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	schedules, err := api.Schedules(app.ctx)
-	if err != nil {
-		return err
-	}
-	app.report.Schedules(schedules)
-	return nil
+	return show(c.customer, app.report.Schedules, func(api *client.Client) ([]client.Schedule, error) { return api.Schedules(app.ctx) })
 }
 
 // oneSchedule is what the commands have that do something to a schedule.
@@ -47,17 +37,7 @@ type oneSchedule struct {
 func (c *oneSchedule) show(
 	app *app, do func(api *client.Client, ctx context.Context, id string) (client.Schedule, error),
 ) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	schedule, err := do(api, app.ctx, c.ID)
-	if err != nil {
-		return err
-	}
-	app.report.Schedule(schedule)
-	return nil
+	return show(c.customer, app.report.Schedule, func(api *client.Client) (client.Schedule, error) { return do(api, app.ctx, c.ID) })
 }
 
 type schedulesGetCommand struct{ oneSchedule }
@@ -83,16 +63,7 @@ type schedulesDeleteCommand struct{ oneSchedule }
 
 // Run deletes a schedule.
 func (c *schedulesDeleteCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.DeleteSchedule(app.ctx, c.ID); err != nil {
-		return err
-	}
-	app.report.Line("%s is deleted", c.ID)
-	return nil
+	return app.do(c.customer, func(api *client.Client) error { return api.DeleteSchedule(app.ctx, c.ID) }, "%s is deleted", c.ID)
 }
 
 type schedulesCreateCommand struct {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/pkg/secret"
 )
@@ -14,17 +15,7 @@ type secretsListCommand struct{ connection }
 
 // Run lists the names of the secrets.
 func (c *secretsListCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	secrets, err := api.Secrets(app.ctx)
-	if err != nil {
-		return err
-	}
-	app.report.Secrets(secrets)
-	return nil
+	return show(c.customer, app.report.Secrets, func(api *client.Client) ([]client.Secret, error) { return api.Secrets(app.ctx) })
 }
 
 // secretsSetCommand has no argument for the value: other users of the machine can see arguments, and shells remember them.
@@ -40,16 +31,7 @@ func (c *secretsSetCommand) Run(app *app) error {
 	if err != nil {
 		return err
 	}
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.SetSecret(app.ctx, c.Name, value); err != nil {
-		return err
-	}
-	app.report.Line("%s is set", c.Name)
-	return nil
+	return app.do(c.customer, func(api *client.Client) error { return api.SetSecret(app.ctx, c.Name, value) }, "%s is set", c.Name)
 }
 
 func (c *secretsSetCommand) value(app *app) (string, error) {
@@ -83,14 +65,5 @@ type secretsDeleteCommand struct {
 
 // Run deletes a secret.
 func (c *secretsDeleteCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.DeleteSecret(app.ctx, c.Name); err != nil {
-		return err
-	}
-	app.report.Line("%s is deleted", c.Name)
-	return nil
+	return app.do(c.customer, func(api *client.Client) error { return api.DeleteSecret(app.ctx, c.Name) }, "%s is deleted", c.Name)
 }

@@ -48,6 +48,7 @@ type tuning struct {
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
 	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call, and tree heads may be delivered to, outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
 	AuditVerify      time.Duration      `name:"audit-verify-interval" default:"24h" env:"GALLEY_AUDIT_VERIFY_INTERVAL" help:"How often the audit log verifies the whole of itself; 0 for never."`
+	AuditFormerKeys  []string           `env:"GALLEY_AUDIT_FORMER_KEYS" help:"Public keys that the audit log had before: its tree heads of then are verified with them." placeholder:"KEY"`
 	AuditHeadsDir    string             `env:"GALLEY_AUDIT_HEADS_DIR" help:"Directory that the audit log's signed tree heads are written to, best one that is not on this machine." placeholder:"PATH"`
 
 	executor.Accounts
@@ -63,6 +64,7 @@ func (s *settings) validate() error {
 	}
 	problems := []error{
 		shared.Validate(), s.billing().Validate(), s.executor().Validate(), audit.ValidateVerifyInterval(s.AuditVerify),
+		audit.ValidateFormerKeys(s.AuditFormerKeys),
 	}
 	if s.DataDir == "" {
 		problems = append(problems, errors.New("GALLEY_DATA_DIR is empty: must be the path of a directory"))

@@ -71,17 +71,9 @@ func (c *subscriptionSetCommand) Run(app *app) error {
 		}
 		terms.Start = &start
 	}
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	set, err := api.Subscribe(app.ctx, c.Customer, terms)
-	if err != nil {
-		return err
-	}
-	app.report.Subscription(set)
-	return nil
+	return show(c.operator, app.report.Subscription, func(api *client.Client) (query.SubscriptionReply, error) {
+		return api.Subscribe(app.ctx, c.Customer, terms)
+	})
 }
 
 type subscriptionCancelCommand struct {
@@ -92,15 +84,7 @@ type subscriptionCancelCommand struct {
 
 // Run cancels a subscription.
 func (c *subscriptionCancelCommand) Run(app *app) error {
-	api, err := c.operator()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	cancelled, err := api.CancelSubscription(app.ctx, c.Customer, c.Now)
-	if err != nil {
-		return err
-	}
-	app.report.Subscription(cancelled)
-	return nil
+	return show(c.operator, app.report.Subscription, func(api *client.Client) (query.SubscriptionReply, error) {
+		return api.CancelSubscription(app.ctx, c.Customer, c.Now)
+	})
 }

@@ -117,7 +117,9 @@ func (s *settings) engine(app *app, dir datadir.Dir, own keys) engine.Config {
 		Durability: s.Durability, JournalRetention: s.JournalRetention, AckWait: s.AckWait,
 		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
 		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: own.admin, SecretsKey: own.secrets}, Billing: s.billing(),
-		Executor: s.executor(), Audit: audit.Config{Key: own.audit, HeadsDir: s.AuditHeadsDir, VerifyInterval: s.AuditVerify},
+		Executor: s.executor(), Audit: audit.Config{
+			Key: own.audit, FormerKeys: s.AuditFormerKeys, HeadsDir: s.AuditHeadsDir, VerifyInterval: s.AuditVerify,
+		},
 	}
 	config.Executor.SecretsKey = own.secrets
 	if !s.NoSandbox {

@@ -17,17 +17,7 @@ type executionsCancelCommand struct {
 
 // Run cancels an execution.
 func (c *executionsCancelCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	response, err := api.Cancel(app.ctx, c.ID, c.Reason)
-	if err != nil {
-		return err
-	}
-	app.report.Response(response)
-	return nil
+	return show(c.customer, app.report.Response, func(api *client.Client) (event.Response, error) { return api.Cancel(app.ctx, c.ID, c.Reason) })
 }
 
 // successor is what the commands have in common that make an execution out of another one.
@@ -41,16 +31,9 @@ type executionsResumeCommand struct{ successor }
 
 // Run goes on from where an execution failed.
 func (c *executionsResumeCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	response, err := api.Resume(app.ctx, c.ID, client.Successor{Version: c.Version})
-	if err != nil {
-		return err
-	}
-	return app.executed(response)
+	return app.execute(c.customer, func(api *client.Client) (event.Response, error) {
+		return api.Resume(app.ctx, c.ID, client.Successor{Version: c.Version})
+	})
 }
 
 type executionsRerunCommand struct {
@@ -60,16 +43,9 @@ type executionsRerunCommand struct {
 
 // Run repeats an execution.
 func (c *executionsRerunCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	response, err := api.Rerun(app.ctx, c.ID, client.Successor{Version: c.Version, FromStep: c.FromStep})
-	if err != nil {
-		return err
-	}
-	return app.executed(response)
+	return app.execute(c.customer, func(api *client.Client) (event.Response, error) {
+		return api.Rerun(app.ctx, c.ID, client.Successor{Version: c.Version, FromStep: c.FromStep})
+	})
 }
 
 // executed prints how an execution that was asked for ended. One that failed is an error of the command, too.
@@ -97,16 +73,9 @@ func (c *executionsSignalCommand) Run(app *app) error {
 	if !json.Valid([]byte(c.Data)) {
 		return lifecycle.Usage(errors.New("--data is not valid JSON"))
 	}
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.Signal(app.ctx, c.ID, c.Name, json.RawMessage(c.Data)); err != nil {
-		return err
-	}
-	app.report.Line("execution %s has the event %s", c.ID, c.Name)
-	return nil
+	return app.do(c.customer, func(api *client.Client) error {
+		return api.Signal(app.ctx, c.ID, c.Name, json.RawMessage(c.Data))
+	}, "execution %s has the event %s", c.ID, c.Name)
 }
 
 // decision is what the two commands about an approval have in common.
@@ -118,16 +87,9 @@ type decision struct {
 }
 
 func (d *decision) decide(app *app, approved bool, done string) error {
-	api, err := d.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.Decide(app.ctx, d.ID, d.Step, client.Decision{Approved: approved, Comment: d.Comment}); err != nil {
-		return err
-	}
-	app.report.Line("step %s of execution %s is %s", d.Step, d.ID, done)
-	return nil
+	return app.do(d.customer, func(api *client.Client) error {
+		return api.Decide(app.ctx, d.ID, d.Step, client.Decision{Approved: approved, Comment: d.Comment})
+	}, "step %s of execution %s is %s", d.Step, d.ID, done)
 }
 
 type executionsApproveCommand struct{ decision }

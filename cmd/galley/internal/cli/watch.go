@@ -3,6 +3,9 @@ package cli
 import (
 	"encoding/json"
 	"strconv"
+
+	"github.com/galley-engine/galley/cmd/galley/internal/client"
+	"github.com/galley-engine/galley/schemas/event"
 )
 
 type executionsWatchCommand struct {
@@ -12,16 +15,9 @@ type executionsWatchCommand struct {
 
 // Run follows an execution until it ends.
 func (c *executionsWatchCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	response, err := api.Watch(app.ctx, c.ID, app.progress)
-	if err != nil {
-		return err
-	}
-	return app.executed(response)
+	return app.execute(c.customer, func(api *client.Client) (event.Response, error) {
+		return api.Watch(app.ctx, c.ID, app.progress)
+	})
 }
 
 // progress prints what a step tells.

@@ -15,15 +15,8 @@ func (c *Client) PublishPlan(ctx context.Context, document []byte) (query.Plan, 
 }
 
 // Plans lists the plans in their newest versions.
-func (c *Client) Plans(ctx context.Context) (plans []query.Plan, err error) {
-	wanted := url.Values{}
-	for {
-		found, err := call[page[query.Plan]](ctx, c, request{method: http.MethodGet, path: api + "/plans", query: wanted})
-		if plans = append(plans, found.Items...); err != nil || found.Next == "" {
-			return plans, err
-		}
-		wanted.Set("cursor", found.Next)
-	}
+func (c *Client) Plans(ctx context.Context) ([]query.Plan, error) {
+	return all[query.Plan](ctx, c, api+"/plans")
 }
 
 // Plan gets a version of a plan, the newest when version is 0.

@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"net/http"
-	"net/url"
 	"time"
 )
 
@@ -18,17 +16,5 @@ type Stuck struct {
 
 // Stuck looks at all executions that are under way and gives those that are stuck (operator).
 func (c *Client) Stuck(ctx context.Context) ([]Stuck, error) {
-	var all []Stuck
-	query := url.Values{}
-	for {
-		found, err := call[page[Stuck]](ctx, c, request{method: http.MethodGet, path: api + "/executions/stuck", query: query})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, found.Items...)
-		if found.Next == "" {
-			return all, nil
-		}
-		query.Set("cursor", found.Next)
-	}
+	return all[Stuck](ctx, c, api+"/executions/stuck")
 }
