@@ -174,3 +174,42 @@ func TestAuditOfADatabaseThatWasChanged(t *testing.T) {
 		return len(recorded) > 0 && recorded[0].Outcome == "failed"
 	}, patience, 50*time.Millisecond)
 }
+
+// TestNewAuditKey: under a new key the log goes on, and what was signed with the old one still holds.
+func TestNewAuditKey(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	p := i.start(t)
+	head := filepath.Join(t.TempDir(), "head.txt")
+	event := i.listed(t, "--action", "execution.completed")[0].EventID
+	i.succeed(t, "audit", "proof", event) // which waits for a tree head
+	i.succeed(t, "audit", "head", "--save", head)
+	former := strings.TrimSpace(i.succeed(t, "audit", "key"))
+	require.Zero(t, p.end(t, os.Interrupt))
+
+	secret := newAuditKey(t, i)
+	require.NoError(t, os.WriteFile(filepath.Join(i.dir, "audit.key"), []byte(secret), 0o600))
+	i.more = []string{"GALLEY_AUDIT_FORMER_KEYS=" + former}
+	i.start(t)
+	i.succeed(t, "run", "the-hunter", "discovery", "--input", `{"search_query": "plumbers in seattle"}`)
+	event = i.listed(t, "--action", "execution.completed")[0].EventID
+	assert.NotContains(t, i.succeed(t, "audit", "proof", event), former)
+	assert.NotEqual(t, former, strings.TrimSpace(i.succeed(t, "audit", "key")))
+	assert.Contains(t, i.succeed(t, "audit", "consistency", head), "PROVED")
+	for _, way := range []string{"--database", "--all"} {
+		assert.Contains(t, i.succeed(t, "audit", "verify", way), " WHOLE: ", way)
+	}
+	i.more = nil
+	assert.Contains(t, i.succeed(t, "audit", "verify", "--database"), " WHOLE: ", "heads of another name say nothing")
+	out, code := i.run(t, "audit", "consistency", head)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, out, "not signed by this key")
+}
+
+// newAuditKey takes the key from standard output alone.
+func newAuditKey(t *testing.T, i *installation) string {
+	t.Helper()
+	key, err := command(t.Context(), i.environment(), "audit", "new-key").Output()
+	require.NoError(t, err)
+	return string(key)
+}

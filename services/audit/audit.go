@@ -76,8 +76,8 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	verifier := verification.New(verification.Deps{
-		Pool: s.pools.writer, Reader: rows, Bus: s.deps.Bus, Key: s.key.Public, Origin: s.key.Signer.Name(), Interval: s.config.VerifyInterval,
-		Clock: s.deps.Clock, Log: s.deps.Logger,
+		Pool: s.pools.writer, Reader: rows, Bus: s.deps.Bus, Key: s.key.Public, Former: s.config.FormerKeys, Origin: s.key.Signer.Name(),
+		Interval: s.config.VerifyInterval, Clock: s.deps.Clock, Log: s.deps.Logger,
 	})
 	appender := writer.New(s.pools.writer, s.deps.Bus, signer, s.deps.Clock, s.deps.Logger)
 	work := append(append(s.answers(prover, rows), s.changes()...), outside.Run, appender.Run, verifier.Run)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
@@ -13,6 +15,8 @@ import (
 type Config struct {
 	// Key signs the tree heads, as NewKey makes it. Every process of the service has the same.
 	Key string `env:"GALLEY_AUDIT_KEY"`
+	// FormerKeys are the public keys that the log had before: its tree heads of then are verified with them.
+	FormerKeys []string `env:"GALLEY_AUDIT_FORMER_KEYS"`
 	// HeadsDir is a directory that tree heads are written to as well, best where whoever has the database cannot change it; empty for none.
 	HeadsDir string `env:"GALLEY_AUDIT_HEADS_DIR"`
 	// VerifyInterval is how often the log verifies the whole of itself, 0 for never.
@@ -32,7 +36,7 @@ func (c Config) Validate() error {
 	} else if _, err := tree.ParseKey(c.Key); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_AUDIT_KEY: %w", err))
 	}
-	problems = append(problems, ValidateVerifyInterval(c.VerifyInterval))
+	problems = append(problems, ValidateVerifyInterval(c.VerifyInterval), ValidateFormerKeys(c.FormerKeys))
 	if err := outbound.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_ALLOWED_HOSTS: %w", err))
 	}
@@ -43,6 +47,16 @@ func (c Config) Validate() error {
 func ValidateVerifyInterval(interval time.Duration) error {
 	if interval != 0 && interval < minVerifyInterval {
 		return fmt.Errorf("GALLEY_AUDIT_VERIFY_INTERVAL is %v: must be at least %v, or 0 for never", interval, minVerifyInterval)
+	}
+	return nil
+}
+
+// ValidateFormerKeys checks Config.FormerKeys.
+func ValidateFormerKeys(keys []string) error {
+	for _, key := range keys {
+		if _, err := note.NewVerifier(key); err != nil {
+			return fmt.Errorf("GALLEY_AUDIT_FORMER_KEYS: %.100q is not a public key, <name>+<hash>+<key>", key)
+		}
 	}
 	return nil
 }

@@ -39,8 +39,10 @@ type Deps struct {
 	Pool   *pgxpool.Pool
 	Reader *reader.Reader
 	Bus    *bus.Bus
-	// Key is the log's public key, and Origin its name.
-	Key, Origin string
+	// Key is the log's public key, Former those that it had before, and Origin its name.
+	Key    string
+	Former []string
+	Origin string
 	// Interval is how often, 0 for never.
 	Interval time.Duration
 	Clock    clock.Clock
@@ -86,7 +88,9 @@ func (v *Verifier) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := verify.Database(ctx, v.Pool, verify.Options{Key: v.Key, Published: published, Workers: 1, MaxFindings: maxTold, Clock: v.Clock})
+	found, err := verify.Database(ctx, v.Pool, verify.Options{
+		Key: v.Key, Former: v.Former, Published: published, Workers: 1, MaxFindings: maxTold, Clock: v.Clock,
+	})
 	if err != nil {
 		return err
 	}
