@@ -50,9 +50,7 @@ func TestFundsAndSettles(t *testing.T) {
 	}
 
 	site.complete(t, execution, funded.Sequence, 20)
-	site.awaitBalance(t, 80)
-	site.awaitAcked(t)
-	site.reconciled(t)
+	site.comesToRest(t, 80)
 }
 
 func TestRefuses(t *testing.T) {
@@ -90,9 +88,7 @@ func TestRefuses(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, completed.Data, answered.Data)
 
-	site.awaitAcked(t)
-	site.awaitBalance(t, 20_000)
-	site.reconciled(t)
+	site.comesToRest(t, 20_000)
 }
 
 func TestCancelledBeforeItIsFunded(t *testing.T) {
@@ -197,9 +193,7 @@ func TestAnotherProcessTakesOver(t *testing.T) {
 	assert.EqualValues(t, 40, funding.Debit.BalanceAfter)
 	close(hanging.release)
 	stop()
-	site.awaitAcked(t)
-	site.awaitBalance(t, 40)
-	site.reconciled(t)
+	site.comesToRest(t, 40)
 }
 
 func TestPostgresVanishesForAWhile(t *testing.T) {
@@ -216,9 +210,7 @@ func TestPostgresVanishesForAWhile(t *testing.T) {
 	site.complete(t, before, funded.Sequence, 5)
 	server.Start(t)
 	site.await(t, during, event.Funded)
-	site.awaitBalance(t, 85)
-	site.awaitAcked(t)
-	site.reconciled(t)
+	site.comesToRest(t, 85)
 }
 
 func TestDeadLetters(t *testing.T) {
@@ -288,7 +280,5 @@ func TestManyExecutions(t *testing.T) {
 		}
 	}
 	assert.GreaterOrEqual(t, funded, 100, "refunds may pay for more than the grant did")
-	site.awaitAcked(t)
-	site.awaitBalance(t, 1000-credit.Micro(4*funded))
-	site.reconciled(t)
+	site.comesToRest(t, 1000-credit.Micro(4*funded))
 }

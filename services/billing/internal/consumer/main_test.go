@@ -194,6 +194,15 @@ func (s *site) awaitAcked(t *testing.T) {
 	}, patience, 2*time.Millisecond, "messages are not acknowledged")
 }
 
+// comesToRest waits until everything is acknowledged and told and the customer has a balance, and checks that the money adds up.
+func (s *site) comesToRest(t *testing.T, balance credit.Micro) {
+	t.Helper()
+	s.isTold(t)
+	s.awaitAcked(t)
+	s.awaitBalance(t, balance)
+	s.reconciled(t)
+}
+
 func (s *site) reconciled(t *testing.T) {
 	t.Helper()
 	report, err := ledger.Reconcile(t.Context(), s.query)

@@ -99,10 +99,7 @@ func TestWaitsTooLong(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, completed.Data, answered.Data)
 	site.grant(t, 100)
-	site.isTold(t)
-	site.awaitAcked(t)
-	site.awaitBalance(t, 100)
-	site.reconciled(t)
+	site.comesToRest(t, 100)
 }
 
 func TestCancelledWhileItWaits(t *testing.T) {
@@ -117,10 +114,7 @@ func TestCancelledWhileItWaits(t *testing.T) {
 	site.await(t, second, event.Waiting)
 	site.complete(t, first, waiting.Sequence, 0)
 	site.await(t, second, event.Funded)
-	site.isTold(t)
-	site.awaitAcked(t)
-	site.awaitBalance(t, 0)
-	site.reconciled(t)
+	site.comesToRest(t, 0)
 }
 
 // TestFailsWhileExecutionsWait has everything that is appended fail, before or after it is there: when it comes to wait, when it is paid for
@@ -149,9 +143,7 @@ func TestFailsWhileExecutionsWait(t *testing.T) {
 			site.await(t, late, event.Completed)
 			site.isTold(t)
 			assert.LessOrEqual(t, events.failures.Load(), int32(0), "it has failed")
-			site.awaitAcked(t)
-			site.awaitBalance(t, 40)
-			site.reconciled(t)
+			site.comesToRest(t, 40)
 		})
 	}
 }
