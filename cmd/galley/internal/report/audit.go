@@ -122,7 +122,14 @@ func (r *Report) Verification(found *verify.Report, keyFrom string) {
 	if found.SignedSize > 0 {
 		facts = append(facts, [2]string{"signed", fmt.Sprintf("%d rows, at %s", found.SignedSize, found.SignedAt.UTC().Format(time.RFC3339Nano))})
 	}
-	facts = append(facts, [2]string{"tree heads", fmt.Sprintf("%d of the log, %d from elsewhere", found.Heads, found.Published)},
+	heads := fmt.Sprintf("%d of the log, %d from elsewhere", found.Heads, found.Published)
+	if found.FormerHeads > 0 {
+		heads += fmt.Sprintf(", %d of a name from before that fit", found.FormerHeads)
+	}
+	if found.Unchecked > 0 {
+		heads += fmt.Sprintf("; %d could not be compared", found.Unchecked)
+	}
+	facts = append(facts, [2]string{"tree heads", heads},
 		[2]string{"data", fmt.Sprintf("%d checked, %d not kept here, %d erased", found.PayloadsChecked, found.PayloadsElsewhere, found.PayloadsErased)},
 		[2]string{"public key", keyFrom})
 	if found.CustomerID == audit.Everyone {
