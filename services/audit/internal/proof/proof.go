@@ -132,10 +132,16 @@ func (p *Prover) fault(ctx context.Context, signed, rows int64) (string, error) 
 	if errors.Is(fault, writer.ErrRewound) {
 		return writer.ErrRewound.Error() + "; nothing more is signed", nil
 	}
-	if signed >= rows {
+	if signed > rows {
+		return fmt.Sprintf("the newest tree head covers %d rows, and the log has %d", signed, rows), nil
+	}
+	if signed == rows {
 		return "", nil
 	}
 	since, err := p.recorded(ctx, signed+1)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Sprintf("row %d is missing", signed+1), nil
+	}
 	if err != nil {
 		return "", err
 	}

@@ -184,7 +184,14 @@ func TestTreeHead(t *testing.T) {
 	assert.Empty(t, ask(errors.New("dial tcp 10.0.0.1"), now).Fault, "everything is signed")
 	assert.Contains(t, ask(writer.ErrRewound, now).Fault, "is not the one whose tree head was published")
 
-	_, err = e.DB.Exec(t.Context(), `ALTER TABLE audit.tree_heads DISABLE TRIGGER ALL; DELETE FROM audit.tree_heads`)
+	_, err = e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 299, tree_size = 0, edge = ''`)
+	require.NoError(t, err)
+	assert.Equal(t, "the newest tree head covers 300 rows, and the log has 299", ask(nil, now).Fault)
+	_, err = e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 301`)
+	require.NoError(t, err)
+	assert.Equal(t, "row 301 is missing", ask(nil, now).Fault)
+	_, err = e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 300;
+		ALTER TABLE audit.tree_heads DISABLE TRIGGER ALL; DELETE FROM audit.tree_heads`)
 	require.NoError(t, err)
 	assert.Empty(t, ask(nil, now).Fault, "it will be soon")
 	assert.Equal(t, "no row was signed since 2026-01-02T03:04:05Z", ask(errors.New("dial tcp 10.0.0.1"), now).Fault)
