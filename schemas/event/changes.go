@@ -58,7 +58,7 @@ func Changes(before, after any, secret ...string) (json.RawMessage, error) {
 
 // objectOf gives a value as JSON has it; nil for null.
 func objectOf(value any) (map[string]any, error) {
-	encoded, err := encodeJSON(value)
+	encoded, err := Encode(value)
 	if err != nil {
 		return nil, fmt.Errorf("encode what was changed: %w", err)
 	}
@@ -161,7 +161,7 @@ func encodeSides(sides []*side) ([]byte, error) {
 			whole.After = &s.members
 		}
 	}
-	return encodeJSON(&whole)
+	return Encode(&whole)
 }
 
 // shrink makes the largest members small, until the whole of size bytes is small enough or all are.
@@ -169,7 +169,7 @@ func shrink(sides []*side, size int) error {
 	var members []member
 	for _, s := range sides {
 		for name, value := range s.members {
-			encoded, err := encodeJSON(value)
+			encoded, err := Encode(value)
 			if err != nil {
 				return err
 			}
@@ -187,7 +187,7 @@ func shrink(sides []*side, size int) error {
 		if text, isText := large.of.members[large.name].(string); isText {
 			small = cut(text)
 		}
-		encoded, err := encodeJSON(small)
+		encoded, err := Encode(small)
 		if err != nil {
 			return err
 		}
@@ -217,7 +217,7 @@ func (s *side) truncate(limit int) error {
 	names := slices.Sorted(maps.Keys(s.members))
 	left := limit - len(`"…":"+9223372036854775807 more"`)
 	for i, name := range names {
-		encoded, err := encodeJSON(map[string]any{name: s.members[name]})
+		encoded, err := Encode(map[string]any{name: s.members[name]})
 		if err != nil {
 			return err
 		}
@@ -231,15 +231,4 @@ func (s *side) truncate(limit int) error {
 		return nil
 	}
 	return nil
-}
-
-// encodeJSON writes JSON without the escapes that HTML would need.
-func encodeJSON(value any) ([]byte, error) {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
 }

@@ -190,7 +190,7 @@ func (r *run) note(ctx context.Context) error {
 // append writes the progress as it is now. It is called with mu held, and lets go of it meanwhile.
 func (r *run) append(store func(data []byte) error) error {
 	r.progress.Waits = r.strands.waits()
-	data, err := encode(&r.progress)
+	data, err := event.Encode(&r.progress)
 	if err != nil {
 		return fmt.Errorf("encode checkpoint: %w", err)
 	}

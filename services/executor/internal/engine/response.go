@@ -27,7 +27,7 @@ func (r *run) succeed(ctx context.Context) (Completion, error) {
 	case err != nil:
 		return Completion{}, err
 	}
-	encoded, err := encode(data)
+	encoded, err := event.Encode(data)
 	if err != nil {
 		return Completion{}, fmt.Errorf("encode result: %w", err)
 	}
@@ -60,7 +60,7 @@ func (r *run) fail(reason *problem.Error) (Completion, error) {
 }
 
 func complete(response event.Response) (Completion, error) {
-	data, err := encode(&response)
+	data, err := event.Encode(&response)
 	if err != nil {
 		return Completion{}, fmt.Errorf("encode response: %w", err)
 	}

@@ -1,10 +1,5 @@
 package engine
 
-import (
-	"bytes"
-	"encoding/json"
-)
-
 // size is about the length of value as JSON. It stops counting soon after limit: a value can name a large part of itself many
 // times.
 func size(value any, limit int) int {
@@ -35,15 +30,4 @@ func size(value any, limit int) int {
 		return total
 	}
 	return scalar
-}
-
-// encode writes JSON without the escapes that HTML would need.
-func encode(value any) ([]byte, error) {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
 }

@@ -177,7 +177,7 @@ func (r *run) child(t *turn, fields map[string]any) (*query.StartRequest, error)
 		input = map[string]any{}
 	}
 	var err error
-	if child.Input, err = encode(input); err != nil {
+	if child.Input, err = event.Encode(input); err != nil {
 		return nil, fmt.Errorf("encode the input of a child: %w", err)
 	}
 	return child, nil

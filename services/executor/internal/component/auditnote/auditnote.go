@@ -6,7 +6,6 @@
 package auditnote
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -103,7 +102,7 @@ func (c *Component) message(call *component.Call, with *input, id string) (*nats
 	told := changes{Message: with.Message, Step: call.Step, RequestedBy: call.Actor}
 	var err error
 	if with.Data != nil {
-		if told.Data, err = encode(with.Data); err != nil {
+		if told.Data, err = event.Encode(with.Data); err != nil {
 			return nil, fmt.Errorf("encode data: %w", err)
 		}
 		if len(told.Data) > maxData {
@@ -115,7 +114,7 @@ func (c *Component) message(call *component.Call, with *input, id string) (*nats
 		return nil, err
 	}
 	message := nats.NewMsg(subject.Activity(activity.CustomerID, activity.ActionType))
-	if message.Data, err = encode(activity); err != nil {
+	if message.Data, err = event.Encode(activity); err != nil {
 		return nil, fmt.Errorf("encode activity: %w", err)
 	}
 	for name, value := range map[string]string{
@@ -128,15 +127,4 @@ func (c *Component) message(call *component.Call, with *input, id string) (*nats
 		}
 	}
 	return message, nil
-}
-
-// encode writes JSON without the escapes that HTML would need: they would count as data.
-func encode(value any) ([]byte, error) {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/recipe"
+	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
@@ -205,13 +206,10 @@ func encode(value any) ([]byte, error) {
 	if value == nil {
 		return nil, component.Failure(problem.ComponentError, "value is missing: null cannot be kept")
 	}
-	var text strings.Builder
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	data, err := event.Encode(value)
+	if err != nil {
 		return nil, component.Failure(problem.ComponentError, "value cannot be written as JSON")
 	}
-	data := []byte(strings.TrimSuffix(text.String(), "\n"))
 	if len(data) > MaxValue {
 		return nil, component.Failure(problem.StateTooLarge, "the value is %d bytes as JSON, more than the %d that can be kept", len(data), MaxValue)
 	}
