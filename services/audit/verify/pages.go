@@ -36,6 +36,11 @@ type part struct {
 	payloads int64
 }
 
+func newPart(from int64, tiles map[int64][]byte) *part {
+	const room = partRows + tileWidth
+	return &part{from: from, tiles: tiles, rows: make([]stored, 0, room), checked: make([]checked, 0, room)}
+}
+
 type unsignedHead struct {
 	size   int64
 	reason error
@@ -70,7 +75,8 @@ func (d *database) page(ctx context.Context, from int64, emit func(*part) error)
 	if err != nil {
 		return false, err
 	}
-	p := &part{from: from, tiles: tiles, heads: heads}
+	p := newPart(from, tiles)
+	p.heads = heads
 	const statement = `
 		SELECT e.sequence, e.occurred_at, e.customer_sequence, e.leaf, p.customer_id, p.salt, p.data, e.event_id, e.customer_id, e.action_type,
 			e.resource_type, e.resource_id, e.actor_type, e.actor_id, e.outcome, e.trace_id
@@ -92,7 +98,7 @@ func (d *database) page(ctx context.Context, from int64, emit func(*part) error)
 			if err := emit(p); err != nil {
 				return false, err
 			}
-			p = &part{from: boundary, tiles: tiles}
+			p = newPart(boundary, tiles)
 		}
 		p.add(sequence, raw)
 		filled = true
