@@ -56,6 +56,7 @@ func cases() map[string]func(*testing.T, *scene) {
 		"list executions":                testListExecutions,
 		"money":                          testMoney,
 		"audit":                          testAudit,
+		"audit proofs":                   testProofs,
 		"recipe versions":                testRecipeVersions,
 		"invalid recipes":                testInvalidRecipes,
 		"health":                         testHealth,
