@@ -64,19 +64,21 @@ func (v *Verifier) Run(ctx context.Context) error {
 	}
 	report := func(err error) { v.Log.Warn().Err(err).Msg("the audit log was not verified, trying again") }
 	return postgres.Lead(ctx, v.Pool, lockID, report, func(ctx context.Context) error {
+		latest := v.Clock().Add(v.Interval) // whatever the log says
 		pause := min(settle, v.Interval)
 		for lifecycle.Sleep(ctx, pause) {
 			last, err := Latest(ctx, v.Reader, v.Origin)
 			if err != nil {
 				return err
 			}
-			if pause = last.At.Add(v.Interval).Sub(v.Clock()); pause > 0 {
+			now := v.Clock()
+			if pause = min(last.At.Add(v.Interval).Sub(now), latest.Sub(now)); pause > 0 {
 				continue
 			}
 			if err := v.Verify(ctx); err != nil {
 				return err
 			}
-			pause = v.Interval
+			pause, latest = v.Interval, v.Clock().Add(v.Interval)
 		}
 		return nil
 	})
@@ -155,7 +157,7 @@ func Record(ctx context.Context, messages *bus.Bus, found *verify.Report, author
 
 // Last is the last verification that the log has a row about.
 type Last struct {
-	// At is zero when there is none.
+	// At is when that row was written, zero when there is none.
 	At    time.Time
 	Found int64
 }
@@ -170,7 +172,7 @@ func Latest(ctx context.Context, rows *reader.Reader, origin string) (Last, erro
 		return Last{}, err
 	}
 	row := &reply.Events[0]
-	last := Last{At: row.OccurredAt}
+	last := Last{At: row.RecordedAt}
 	var changes struct {
 		After told `json:"after"`
 	}
