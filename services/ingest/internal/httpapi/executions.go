@@ -16,7 +16,7 @@ const executionsAway = "the executions cannot be read at the moment"
 func (a *API) registerExecutions(routes huma.API) {
 	register(a, routes, huma.Operation{
 		OperationID: "list-executions", Method: http.MethodGet, Path: prefix + "/executions", Tags: []string{"executions"},
-		Summary:     "List executions, newest first",
+		Summary: "List executions, newest first",
 		Description: "An execution appears here within about a second of its acceptance; by its id it is found at once. The list tells how it " +
 			"ended; until then it is `accepted` here, also while it runs or waits, which is told by its id.",
 	}, nil, a.listExecutions)
