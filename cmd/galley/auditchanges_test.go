@@ -70,8 +70,10 @@ func TestAuditChanges(t *testing.T) {
 	out = i.succeed(t, "audit", "webhook", "set", receiver.URL, "--customer", "cust_001")
 	assert.NotContains(t, out, "whsec_")
 	i.succeed(t, "audit", "webhook", "delete")
-	out = i.succeed(t, "audit", "list", "-o", "json")
-	assert.Contains(t, out, "audit.webhook_deleted")
+	require.Eventually(t, func() bool { // rows are a little late
+		out, _ = i.run(t, "audit", "list", "-o", "json")
+		return strings.Contains(out, "audit.webhook_deleted")
+	}, patience, 20*time.Millisecond)
 	assert.NotContains(t, out, "hush")
 	assert.NotContains(t, out, strings.TrimPrefix(secret, "whsec_"))
 
