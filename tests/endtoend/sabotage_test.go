@@ -38,6 +38,12 @@ func TestSabotageIsNoticed(t *testing.T) {
 		"balance drifts":          {`UPDATE billing.accounts SET balance = balance + 1 WHERE $1 <> ''`, "has a balance of"},
 		"audit row missing":       {`DELETE FROM audit.events WHERE event_id = $1 || '/funded'`, "funded is missing"},
 		"audit row of another":    {`UPDATE audit.events SET customer_id = 'x' WHERE event_id = $1 || '/funded'`, "is not expected"},
+		"audit row renumbered":    {`UPDATE audit.events SET sequence = sequence + 1000 WHERE event_id = $1 || '/funded'`, "has the sequence"},
+		"audit leaf changed":      {`UPDATE audit.events SET leaf = leaf || ' ' WHERE event_id = $1 || '/funded'`, "have another root"},
+		"audit log cut off": {
+			`DELETE FROM audit.events WHERE sequence >= (SELECT sequence FROM audit.events WHERE event_id = $1 || '/funded')`,
+			"and a root of",
+		},
 		"audit row that is too much": {`INSERT INTO audit.events SELECT sequence + 1000, occurred_at, recorded_at, event_id || '/2', customer_id, action_type,
 			resource_type, resource_id, actor_type, actor_id, outcome, trace_id, leaf FROM audit.events WHERE event_id = $1 || '/funded'`, "is not expected"},
 	}

@@ -19,44 +19,43 @@ import (
 // auditTree makes the Merkle tree of the audit log anew, with an implementation that shares no code with galley's, and compares it with what
 // is stored: the rows' order, each customer's chain, the root, and every tree head that was signed on the way. Signatures are not looked at.
 func auditTree(ctx context.Context, conn *pgx.Conn) ([]error, error) {
-	var problems []error
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) (err error) {
-		heads, err := signedRoots(ctx, tx)
-		if err != nil {
-			return err
-		}
-		var size int64
-		var root []byte
-		if err := tx.QueryRow(ctx, `SELECT tree_size, root FROM audit.head`).Scan(&size, &root); err != nil {
-			return err
-		}
-		heads[size] = root
-		problems, err = walkLeaves(ctx, tx, heads)
-		return err
-	})
+	roots, err := storedRoots(ctx, conn)
+	if err != nil {
+		return nil, fmt.Errorf("read the tree heads of the audit log: %w", err)
+	}
+	// Rows may have come since then, for the log is told of this and that at any time; none can have gone.
+	problems, err := walkLeaves(ctx, conn, roots)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
 	return problems, nil
 }
 
-// signedRoots gives the roots that were signed, by the number of leaves.
-func signedRoots(ctx context.Context, tx pgx.Tx) (map[int64][]byte, error) {
-	rows, err := tx.Query(ctx, `SELECT size, note FROM audit.tree_heads`)
+// storedRoots gives the roots that were signed, and the present one, by the number of leaves.
+func storedRoots(ctx context.Context, conn *pgx.Conn) (map[int64][]byte, error) {
+	roots := map[int64][]byte{}
+	var size int64
+	var root []byte
+	if err := conn.QueryRow(ctx, `SELECT tree_size, root FROM audit.head`).Scan(&size, &root); err != nil {
+		return nil, err
+	}
+	roots[size] = root
+	rows, err := conn.Query(ctx, `SELECT size, note FROM audit.tree_heads`)
 	if err != nil {
 		return nil, err
 	}
-	roots := map[int64][]byte{}
-	var size int64
 	var note string
 	_, err = pgx.ForEachRow(rows, []any{&size, &note}, func() error {
 		lines := strings.SplitN(note, "\n", 4)
 		if len(lines) < 3 || lines[1] != strconv.FormatInt(size, 10) {
 			return fmt.Errorf("the tree head of size %d is %q", size, note)
 		}
-		root, err := base64.StdEncoding.DecodeString(lines[2])
-		roots[size] = root
-		return err
+		signed, err := base64.StdEncoding.DecodeString(lines[2])
+		if present := roots[size]; present == nil || bytes.Equal(present, signed) {
+			roots[size] = signed
+			return err
+		}
+		return fmt.Errorf("the tree head of size %d is not of the tree that is stored", size)
 	})
 	return roots, err
 }
@@ -74,8 +73,8 @@ type link struct {
 	hash     string
 }
 
-func walkLeaves(ctx context.Context, tx pgx.Tx, roots map[int64][]byte) ([]error, error) {
-	rows, err := tx.Query(ctx, `SELECT sequence, leaf FROM audit.events ORDER BY sequence`)
+func walkLeaves(ctx context.Context, conn *pgx.Conn, roots map[int64][]byte) ([]error, error) {
+	rows, err := conn.Query(ctx, `SELECT sequence, leaf FROM audit.events ORDER BY sequence`)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +85,8 @@ func walkLeaves(ctx context.Context, tx pgx.Tx, roots map[int64][]byte) ([]error
 	var leaf []byte
 	_, err = pgx.ForEachRow(rows, []any{&sequence, &leaf}, func() error {
 		if count++; sequence != count {
-			return fmt.Errorf("row %d of the audit log has the sequence %d", count, sequence)
+			problems = append(problems, fmt.Errorf("row %d of the audit log has the sequence %d", count, sequence))
+			count = sequence
 		}
 		hash := rfc6962.DefaultHasher.HashLeaf(leaf)
 		if err := follow(ends, leaf, hash); err != nil {
