@@ -3,10 +3,8 @@ package process
 import (
 	"errors"
 	"math"
-	"runtime"
 	"runtime/debug"
 	"testing"
-	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/stretchr/testify/assert"
@@ -36,23 +34,6 @@ func TestCeiling(t *testing.T) {
 	assert.EqualValues(t, 12*gib, ceiling(ShareAlone, memlimit.Limit(16*gib)))
 }
 
-func TestSoftLimit(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		live          uint64
-		ceiling, want int64
-	}{
-		{live: 0, ceiling: 8 * gib, want: gib},
-		{live: gib / 4, ceiling: 8 * gib, want: gib},
-		{live: 3 * gib, ceiling: 8 * gib, want: 6 * gib},
-		{live: 5 * gib, ceiling: 8 * gib, want: 8 * gib},
-		{live: gib / 4, ceiling: gib / 2, want: gib / 2},
-		{live: math.MaxUint64, ceiling: math.MaxInt64, want: math.MaxInt64 - 1},
-	} {
-		assert.Equal(t, test.want, softLimit(test.live, test.ceiling), test)
-	}
-}
-
 // TestTuneMemory changes the process, so it is not parallel.
 func TestTuneMemory(t *testing.T) {
 	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
@@ -65,19 +46,12 @@ func TestTuneMemory(t *testing.T) {
 		debug.SetGCPercent(now)
 		return now, debug.SetMemoryLimit(-1)
 	}
-	TuneMemory([]string{"GOGC=50", "GOMEMLIMIT=1GiB", "OTHER=1"}, ShareAlone)()
+	TuneMemory([]string{"GOGC=50", "GOMEMLIMIT=1GiB", "OTHER=1"}, ShareAlone)
 	now, bytes := set()
 	require.Equal(t, []int64{100, limit}, []int64{int64(now), bytes}, "what the operator has set stays")
 
-	stop := TuneMemory([]string{"GOGC_=1", "GOMEMLIMITS=1"}, ShareAlone)
-	defer stop()
+	TuneMemory([]string{"GOGC_=1", "GOMEMLIMITS=1"}, ShareAlone)
 	now, bytes = set()
 	require.EqualValues(t, gcPercent, now)
-	require.LessOrEqual(t, bytes, int64(leisure), "every machine that this runs on tells how much memory it has")
-	runtime.GC()
-	require.Positive(t, live())
-	debug.SetMemoryLimit(math.MaxInt64)
-	require.Eventually(t, func() bool { return debug.SetMemoryLimit(-1) <= leisure }, 10*memoryInterval, 10*time.Millisecond, "it follows")
-	stop()
-	stop()
+	require.Less(t, bytes, int64(math.MaxInt64), "every machine that this runs on tells how much memory it has")
 }

@@ -145,7 +145,7 @@ func Main[C config.Validator](name string, build func(config C, deps Deps) (Serv
 		if err := config.Load(&all, os.Environ()); err != nil {
 			return lifecycle.Usage(err)
 		}
-		defer TuneMemory(os.Environ(), ShareAlone)()
+		TuneMemory(os.Environ(), ShareAlone)
 		logger := Logger(os.Stderr, name, all.Process.LogLevel)
 		conn, err := bus.Connect(all.Process.NATSURL, "galley-"+name)
 		if err != nil {

@@ -95,7 +95,7 @@ func (s *settings) serve(ctx context.Context, app *app, then after) (err error) 
 	if s.DatabaseURL == "" {
 		share = process.ShareWithPostgres
 	}
-	defer process.TuneMemory(app.Environ, share)()
+	process.TuneMemory(app.Environ, share)
 	started := clock.System()
 	app.report.Heading("galley", string(dir))
 	if _, err := os.Stat(dir.Postgres()); errors.Is(err, os.ErrNotExist) && s.DatabaseURL == "" {
