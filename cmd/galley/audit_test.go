@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -70,9 +72,25 @@ func TestAudit(t *testing.T) {
 	} {
 		assert.Contains(t, i.succeed(t, append([]string{"audit", "verify"}, args...)...), " WHOLE: ", args)
 	}
+	for _, export := range []string{mine, all} {
+		i.exampleAgrees(t, export, true)
+	}
 	i.auditRecords(t)
 	i.damagedExports(t, mine, head)
 	i.foreignKeys(t, mine, completed[0].EventID)
+}
+
+// exampleAgrees has the verifier in JavaScript, which shares nothing with galley, look at an export, where there is a Node.js.
+func (i *installation) exampleAgrees(t *testing.T, export string, whole bool) {
+	t.Helper()
+	if _, err := exec.LookPath("node"); errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "" {
+		return
+	}
+	key := strings.TrimSpace(i.succeed(t, "audit", "key"))
+	command := exec.CommandContext(t.Context(), "node", "../../examples/audit-verify-node/verify.mjs", export, key) //nolint:gosec // our own
+	said, err := command.CombinedOutput()
+	assert.Equal(t, whole, err == nil, "%v: %s", err, said)
+	assert.NotEmpty(t, said)
 }
 
 // auditRecords: exports and verifications are in the log themselves.
@@ -100,6 +118,7 @@ func (i *installation) damagedExports(t *testing.T, export, head string) {
 	} {
 		path := filepath.Join(t.TempDir(), "damaged.jsonl")
 		require.NoError(t, os.WriteFile(path, []byte(damaged), 0o600))
+		i.exampleAgrees(t, path, false)
 		out, code := i.run(t, "audit", "verify", "--file", path)
 		assert.Equal(t, 1, code, name)
 		assert.Contains(t, out, "NOT WHOLE", name)
