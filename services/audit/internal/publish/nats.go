@@ -73,7 +73,5 @@ func headOf(signed storedtree.SignedHead) (event.TreeHead, error) {
 	if err != nil {
 		return event.TreeHead{}, err
 	}
-	return event.TreeHead{
-		Origin: head.Origin, Size: head.Size, Root: head.Root.String(), SignedAt: head.Time, Note: string(signed.Note),
-	}, nil
+	return head.Event(signed.Note), nil
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/galley-engine/galley/schemas/event"
 )
 
 // Head is what a tree head says: how the log stood at a moment.
@@ -45,6 +47,11 @@ func (h Head) Sign(signer note.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("sign the tree head of size %d: %w", h.Size, err)
 	}
 	return signed, nil
+}
+
+// Event is what is published of the head and its signed note.
+func (h Head) Event(signed []byte) event.TreeHead {
+	return event.TreeHead{Origin: h.Origin, Size: h.Size, Root: h.Root.String(), SignedAt: h.Time, Note: string(signed)}
 }
 
 // ErrSignature says that a tree head is not signed by the key that was expected.

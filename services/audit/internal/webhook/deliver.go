@@ -18,7 +18,6 @@ import (
 	"github.com/galley-engine/galley/pkg/outbound"
 	"github.com/galley-engine/galley/pkg/postgres"
 	standard "github.com/galley-engine/galley/pkg/webhook"
-	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
@@ -143,9 +142,7 @@ func (d *Deliverer) send(ctx context.Context, to *target, head tree.Head, signed
 	if err != nil {
 		return problem.Failure(problem.ComponentError, "%v", err)
 	}
-	data, err := json.Marshal(event.TreeHead{
-		Origin: head.Origin, Size: head.Size, Root: head.Root.String(), SignedAt: head.Time, Note: string(signed),
-	})
+	data, err := json.Marshal(head.Event(signed))
 	if err != nil {
 		return fmt.Errorf("encode the tree head: %w", err)
 	}
