@@ -2,6 +2,7 @@ package workercall_test
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,11 +74,24 @@ func requireProblem(t *testing.T, err error, code problem.Code, retryable bool) 
 	require.NotContains(t, failed.Message, "galley.reply")
 }
 
-// raw is a worker without the library.
+// raw is a worker without the library. The test ends after what handle is at, which may say more than the component waits for.
 func raw(t *testing.T, conn *nats.Conn, on string, handle func(message *nats.Msg)) {
 	t.Helper()
-	_, err := conn.QueueSubscribe(on, call.Queue, handle)
+	var handling sync.Mutex
+	ended := false
+	_, err := conn.QueueSubscribe(on, call.Queue, func(message *nats.Msg) {
+		handling.Lock()
+		defer handling.Unlock()
+		if !ended {
+			handle(message)
+		}
+	})
 	require.NoError(t, err)
+	t.Cleanup(func() {
+		handling.Lock()
+		defer handling.Unlock()
+		ended = true
+	})
 	require.NoError(t, conn.Flush())
 }
 
