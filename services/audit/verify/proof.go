@@ -28,8 +28,10 @@ const (
 	PayloadChecked Payload = "checked"
 	// PayloadElsewhere: only its salt is there.
 	PayloadElsewhere Payload = "elsewhere"
-	// PayloadErased: it is not there.
+	// PayloadErased: it is not there any more.
 	PayloadErased Payload = "erased"
+	// PayloadNone: there never was one. So it is with leaves from before the Merkle tree.
+	PayloadNone Payload = "none"
 )
 
 // Included is what an inclusion proof proves: at Head.Time the log had this event at this place.
@@ -144,6 +146,14 @@ func checkPayload(l *leaf.Leaf, salt, data []byte) (Payload, error) {
 	case len(salt) > 0:
 		return PayloadElsewhere, nil
 	default:
-		return PayloadErased, nil
+		return noPayload(l), nil
 	}
+}
+
+// noPayload says why there is none.
+func noPayload(l *leaf.Leaf) Payload {
+	if l.Version == leaf.Unchained {
+		return PayloadNone
+	}
+	return PayloadErased
 }

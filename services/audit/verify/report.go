@@ -35,7 +35,7 @@ type Report struct {
 	// those that a customer's export has not the tiles for.
 	Unchecked int `json:"unchecked,omitempty"`
 	// Payloads that are kept and match their leaf's digest; those of which only the salt is kept, since the data is elsewhere; those that
-	// are not there: erased, or of leaves that never had one.
+	// were erased. Leaves from before the Merkle tree never had one, and are in none of these.
 	PayloadsChecked   int64 `json:"payloads_checked"`
 	PayloadsElsewhere int64 `json:"payloads_elsewhere"`
 	PayloadsErased    int64 `json:"payloads_erased"`

@@ -67,7 +67,7 @@ func check(s *stored) checked {
 	if s.columns {
 		s.compare(&read, &made)
 	}
-	made.payload = PayloadErased
+	made.payload = noPayload(&read)
 	if s.payload {
 		made.payload, err = checkPayload(&read, s.salt, s.data)
 		made.changed = err != nil

@@ -76,6 +76,7 @@ func (r *Report) Inclusion(proof *audit.Inclusion, found *verify.Included, keyFr
 		verify.PayloadChecked:   "is what the leaf's digest is of",
 		verify.PayloadElsewhere: "is not kept here; its salt is",
 		verify.PayloadErased:    "is erased",
+		verify.PayloadNone:      "was never kept",
 	}[found.Payload]
 	r.Facts(append(headFacts(&found.Head), [2]string{"public key", keyFrom}, [2]string{"data", data})...)
 	r.Heading("Leaf", "")
