@@ -309,10 +309,22 @@ func TestEveryChangeOfAnExportIsFound(t *testing.T) {
 			changed := flip(r, text)
 			report := export(t, e, changed)
 			if report.Whole() {
-				require.Equal(t, essence(want), essence(decoded(t, changed)))
+				got := decoded(t, changed)
+				require.Equal(t, essence(withPayloadsOf(got, want)), essence(got))
 			}
 		})
 	}
+}
+
+// withPayloadsOf is the lines without the payloads that the others have not: those may be erased.
+func withPayloadsOf(others, lines []audit.Line) []audit.Line {
+	made := slices.Clone(lines)
+	for i := range made {
+		if i < len(others) && (len(others[i].Salt) == 0 || len(others[i].Data) == 0) {
+			made[i].Salt, made[i].Data = nil, nil
+		}
+	}
+	return made
 }
 
 // essence is the lines without what a verification does not go by.
