@@ -66,4 +66,6 @@ type AuditWebhook struct {
 	FailedAt  *time.Time `json:"failed_at,omitempty"`
 	// NextAttempt is when a head is delivered at the earliest.
 	NextAttempt time.Time `json:"next_attempt_at" doc:"When a head is delivered at the earliest, provided that the log has grown"`
+	// Withheld is why no head is delivered whenever that is, and what ends it; absent when heads are.
+	Withheld string `json:"withheld,omitempty" doc:"Why nothing is delivered until a new secret is made; absent while all is well"`
 }

@@ -2,7 +2,9 @@ package migrations_test
 
 import (
 	"context"
+	"io/fs"
 	"testing"
+	"testing/fstest"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -76,6 +78,40 @@ func TestRolesMayNotChangeTheLog(t *testing.T) {
 	}
 	_, err := conn.Exec(t.Context(), insertRow)
 	require.ErrorContains(t, err, "permission denied", "the reader may not insert")
+}
+
+// TestKeysOfWebhooks: what was delivered since a webhook was set tells under which key its secret was shown; nothing else does.
+func TestKeysOfWebhooks(t *testing.T) {
+	t.Parallel()
+	url := testkit.Postgres(t)
+	schema := migrations.Schema()
+	before := fstest.MapFS{}
+	names, err := fs.Glob(schema.Migrations, "000[1-5]_*.sql")
+	require.NoError(t, err)
+	require.Len(t, names, 5)
+	for _, name := range names {
+		text, err := fs.ReadFile(schema.Migrations, name)
+		require.NoError(t, err)
+		before[name] = &fstest.MapFile{Data: text}
+	}
+	old := schema
+	old.Migrations = before
+	require.NoError(t, postgres.Migrate(t.Context(), url, old))
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, conn.Close(context.Background())) })
+	_, err = conn.Exec(t.Context(), `
+		INSERT INTO audit.webhooks (customer_id, url, interval_seconds, nonce, created_at, updated_at, origin, delivered_at, due_at)
+		SELECT customer, '', 60, decode(repeat('00', 16), 'hex'), now(), now(), origin, now() + delivered, now()
+		FROM (VALUES ('delivered', 'log-1', interval '1 second'), ('new', '', NULL), ('set since', 'log-1', interval '-1 second'))
+			AS hook (customer, origin, delivered)`)
+	require.NoError(t, err)
+	require.NoError(t, postgres.Migrate(t.Context(), url, schema))
+	rows, err := conn.Query(t.Context(), `SELECT customer_id || ': ' || key_name FROM audit.webhooks ORDER BY 1`)
+	require.NoError(t, err)
+	keys, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	assert.Equal(t, []string{"delivered: log-1", "new: ", "set since: "}, keys)
 }
 
 // TestOnlyTheEraserErases: payloads of one customer, and nothing else.

@@ -26,6 +26,9 @@ func (r *Report) Webhook(hook *client.Webhook) {
 		facts = append(facts, [2]string{"secret", hook.Secret})
 	}
 	r.Facts(facts...)
+	if hook.Withheld != "" {
+		r.Line("%s: %s", red().Render("NOTHING IS DELIVERED"), printable(hook.Withheld))
+	}
 	if hook.Secret != "" {
 		r.Line("the secret is shown this once: the receiver checks the messages with it")
 	}

@@ -64,7 +64,14 @@ func NewDeliverer(pool *pgxpool.Pool, key tree.Key, network *outbound.Network, n
 // Run delivers, or stands by while another process does, until ctx ends.
 func (d *Deliverer) Run(ctx context.Context) error {
 	report := func(err error) { d.log.Warn().Err(err).Msg("tree heads are not delivered to webhooks, trying again") }
+	begun := false
 	return postgres.Lead(ctx, d.pool, lockID, report, func(ctx context.Context) error {
+		if !begun {
+			if err := d.begin(ctx); err != nil {
+				return err
+			}
+			begun = true
+		}
 		for {
 			more, err := d.step(ctx)
 			if err != nil {
@@ -75,6 +82,20 @@ func (d *Deliverer) Run(ctx context.Context) error {
 			}
 		}
 	})
+}
+
+// begin looks at which webhooks the log's key has no secrets of.
+func (d *Deliverer) begin(ctx context.Context) error {
+	key := d.key.Signer.Name()
+	if err := adopt(ctx, d.pool, key); err != nil {
+		return err
+	}
+	found, err := Count(ctx, d.pool, key, d.clock())
+	if err == nil && found.Withheld > 0 {
+		d.log.Warn().Int64("webhooks", found.Withheld).
+			Msg("the log has a new key: nothing is delivered to webhooks with secrets of another one until their customers have new secrets made")
+	}
+	return err
 }
 
 // step delivers to some of the webhooks that are due; more tells that there may be others.

@@ -62,12 +62,12 @@ type told struct {
 // hidden are the members of told of which is told only that they differ.
 func hidden() []string { return []string{"url", "secret"} }
 
-func tell(hook *query.AuditWebhook, nonce []byte) *told {
+func tell(hook *stored) *told {
 	host := ""
 	if address, err := url.Parse(hook.URL); err == nil {
 		host = address.Scheme + "://" + address.Host
 	}
-	return &told{Host: host, URL: hook.URL, IntervalSeconds: hook.IntervalSeconds, Secret: hex.EncodeToString(nonce)}
+	return &told{Host: host, URL: hook.URL, IntervalSeconds: hook.IntervalSeconds, Secret: hex.EncodeToString(hook.nonce)}
 }
 
 // Set says where the customer's heads go from now on. It makes a secret when there is none, or when asked to. The error is a *problem.Error
@@ -78,26 +78,27 @@ func (s *Store) Set(ctx context.Context, request query.AuditWebhookSetRequest) (
 	}
 	var reply query.AuditWebhookSetReply
 	err := postgres.Transact(ctx, s.pool, request.CustomerID, func(tx pgx.Tx) error {
-		before, nonce, err := lock(ctx, tx, request.CustomerID)
+		before, err := lock(ctx, tx, request.CustomerID)
 		if err != nil {
 			return err
 		}
 		var was any
+		secret := before
 		if before != nil {
-			was = tell(before, nonce)
+			was = tell(before)
 		}
 		if before == nil || request.NewSecret {
-			nonce = make([]byte, nonceSize)
-			_, _ = rand.Read(nonce) // it never fails: it ends the process instead
-			reply.Secret = keyOf(s.key, request.CustomerID, nonce).Secret()
+			secret = &stored{nonce: make([]byte, nonceSize), key: s.key.Signer.Name()}
+			_, _ = rand.Read(secret.nonce) // it never fails: it ends the process instead
+			reply.Secret = keyOf(s.key, request.CustomerID, secret.nonce).Secret()
 		}
 		now := s.clock().UTC().Truncate(time.Microsecond)
-		if reply.Webhook, err = upsert(ctx, tx, &request, nonce, now); err != nil {
+		after, err := upsert(ctx, tx, &request, secret, now)
+		if err != nil {
 			return err
 		}
-		return s.record(ctx, tx, activity{
-			request.CustomerID, event.ActionAuditWebhookSet, request.Actor, was, tell(&reply.Webhook, nonce), now,
-		})
+		reply.Webhook = s.shown(after)
+		return s.record(ctx, tx, activity{request.CustomerID, event.ActionAuditWebhookSet, request.Actor, was, tell(after), now})
 	})
 	if err != nil {
 		return query.AuditWebhookSetReply{}, fmt.Errorf("set the webhook of %s: %w", request.CustomerID, err)
@@ -111,10 +112,11 @@ func (s *Store) Show(ctx context.Context, request query.AuditWebhookRequest) (qu
 	if !subject.ValidID(request.CustomerID) {
 		return query.AuditWebhook{}, problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
 	}
-	var hook query.AuditWebhook
+	var hook *stored
 	err := postgres.Query(ctx, s.pool, request.CustomerID, func(batch *pgx.Batch) {
-		batch.Queue(`SELECT `+columns+` FROM audit.webhooks WHERE customer_id = $1`, request.CustomerID).QueryRow(func(row pgx.Row) error {
-			return scan(row, &hook, new([]byte))
+		batch.Queue(`SELECT `+columns+` FROM audit.webhooks WHERE customer_id = $1`, request.CustomerID).QueryRow(func(row pgx.Row) (err error) {
+			hook, err = scan(row)
+			return err
 		})
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -123,7 +125,19 @@ func (s *Store) Show(ctx context.Context, request query.AuditWebhookRequest) (qu
 	if err != nil {
 		return query.AuditWebhook{}, fmt.Errorf("read the webhook of %s: %w", request.CustomerID, err)
 	}
-	return hook, nil
+	return s.shown(hook), nil
+}
+
+// withheld is why there are no deliveries to a webhook whose secret is of another key, and what ends that.
+const withheld = "the log has a new key since the secret was shown, and signs with another secret: have a new one made " +
+	"(new_secret; galley audit webhook set --new-secret) and give it to the receiver"
+
+// shown is what whoever asks is told.
+func (s *Store) shown(hook *stored) query.AuditWebhook {
+	if hook.key != "" && hook.key != s.key.Signer.Name() {
+		hook.Withheld = withheld
+	}
+	return hook.AuditWebhook
 }
 
 // Delete ends the deliveries, and gives the webhook as it was.
@@ -131,10 +145,9 @@ func (s *Store) Delete(ctx context.Context, request query.AuditWebhookDeleteRequ
 	if !subject.ValidID(request.CustomerID) {
 		return query.AuditWebhook{}, problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
 	}
-	var hook *query.AuditWebhook
+	var hook *stored
 	err := postgres.Transact(ctx, s.pool, request.CustomerID, func(tx pgx.Tx) (err error) {
-		var nonce []byte
-		if hook, nonce, err = lock(ctx, tx, request.CustomerID); err != nil {
+		if hook, err = lock(ctx, tx, request.CustomerID); err != nil {
 			return err
 		}
 		if hook == nil {
@@ -144,14 +157,14 @@ func (s *Store) Delete(ctx context.Context, request query.AuditWebhookDeleteRequ
 			return fmt.Errorf("delete the row: %w", err)
 		}
 		return s.record(ctx, tx, activity{
-			request.CustomerID, event.ActionAuditWebhookDeleted, request.Actor, tell(hook, nonce), nil, s.clock(),
+			request.CustomerID, event.ActionAuditWebhookDeleted, request.Actor, tell(hook), nil, s.clock(),
 		})
 	})
 	if err != nil {
 		return query.AuditWebhook{}, fmt.Errorf("delete the webhook of %s: %w", request.CustomerID, err)
 	}
 	s.events.Wake()
-	return *hook, nil
+	return s.shown(hook), nil
 }
 
 func errNone() error {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -42,7 +43,10 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 type world struct {
 	*audittest.Env
 
-	store *webhook.Store
+	writers *pgxpool.Pool
+	store   *webhook.Store
+	// warned gets the warnings of the deliverer.
+	warned chan string
 	// seconds is the time, in seconds after the start.
 	seconds atomic.Int64
 }
@@ -53,10 +57,17 @@ func (w *world) now() time.Time {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{Env: audittest.New(t)}
-	events := outbox.New(w.Pool(t, migrations.Role), w.Bus.JS, query.ServiceAudit, zerolog.Nop())
-	w.store = webhook.NewStore(w.Pool(t, migrations.Webhook), w.Key, events, w.now)
+	w := &world{Env: audittest.New(t), warned: make(chan string, 100)}
+	w.writers = w.Pool(t, migrations.Role)
+	w.begin(t)
 	return w
+}
+
+// begin makes the store, with the key that the log has now.
+func (w *world) begin(t *testing.T) {
+	t.Helper()
+	events := outbox.New(w.writers, w.Bus.JS, query.ServiceAudit, zerolog.Nop())
+	w.store = webhook.NewStore(w.Pool(t, migrations.Webhook), w.Key, events, w.now)
 }
 
 func (w *world) deliver(t *testing.T, allowed ...string) (stop func()) {
@@ -64,8 +75,12 @@ func (w *world) deliver(t *testing.T, allowed ...string) (stop func()) {
 	network, err := outbound.New(allowed, w.now)
 	require.NoError(t, err)
 	t.Cleanup(network.Close)
-	log := zerolog.New(zerolog.NewTestWriter(t))
-	return audittest.Start(t, webhook.NewDeliverer(w.Pool(t, migrations.Role), w.Key, network, w.now, log).Often().Run)
+	log := zerolog.New(zerolog.NewTestWriter(t)).Hook(zerolog.HookFunc(func(_ *zerolog.Event, level zerolog.Level, message string) {
+		if level == zerolog.WarnLevel {
+			w.warned <- message
+		}
+	}))
+	return audittest.Start(t, webhook.NewDeliverer(w.writers, w.Key, network, w.now, log).Often().Run)
 }
 
 // grow signs a head of the size.
@@ -196,6 +211,100 @@ func TestDelivery(t *testing.T) {
 		URL: set.URL, IntervalSeconds: 60, CreatedAt: hook.CreatedAt, UpdatedAt: hook.UpdatedAt, DeliveredSize: 50, DeliveredAt: new(w.now()),
 		NextAttempt: w.now().Add(time.Minute),
 	}, hook)
+}
+
+func (w *world) count(t *testing.T) webhook.Figures {
+	t.Helper()
+	found, err := webhook.Count(t.Context(), w.writers, w.Key.Signer.Name(), w.now())
+	require.NoError(t, err)
+	return found
+}
+
+// TestNewKeyOfTheLog: a secret that was shown under another key is not what deliveries would be signed with, so there are none until there is
+// a new one.
+func TestNewKeyOfTheLog(t *testing.T) {
+	t.Parallel()
+	w, r, other := newWorld(t), newReceiver(t), newReceiver(t)
+	set := query.AuditWebhookSetRequest{CustomerID: "cust_001", URL: r.URL, IntervalSeconds: 3600}
+	w.set(t, set)
+	w.grow(t, 10)
+	stop := w.deliver(t, r.host())
+	assert.EqualValues(t, 10, (<-r.got).size)
+	require.Eventually(t, func() bool { return w.show(t, "cust_001").DeliveredSize == 10 }, patience, tick)
+	stop()
+	assert.Empty(t, w.warned)
+
+	former := w.Key
+	var err error
+	w.Key, err = tree.ParseKey(tree.NewKey())
+	require.NoError(t, err)
+	w.begin(t)
+	w.set(t, query.AuditWebhookSetRequest{CustomerID: "cust_002", URL: other.URL, IntervalSeconds: 60})
+	w.seconds.Store(4000)
+	w.grow(t, 20)
+	assert.Equal(t, webhook.Figures{Delivering: 1, Withheld: 1, Overdue: 4000}, w.count(t))
+	stop = w.deliver(t, r.host(), other.host())
+	assert.EqualValues(t, 20, (<-other.got).size)
+	assert.Contains(t, <-w.warned, "nothing is delivered to webhooks with secrets of another one")
+	assert.Contains(t, w.show(t, "cust_001").Withheld, "--new-secret")
+	assert.Empty(t, w.show(t, "cust_002").Withheld)
+	assert.Contains(t, w.set(t, set).Webhook.Withheld, "--new-secret", "what else is set changes nothing")
+	w.grow(t, 30)
+	w.seconds.Add(60)
+	assert.EqualValues(t, 30, (<-other.got).size)
+	assert.Empty(t, r.got)
+
+	set.NewSecret = true
+	reply := w.set(t, set)
+	assert.Empty(t, reply.Webhook.Withheld)
+	got := <-r.got
+	assert.EqualValues(t, 30, got.size, "and at once")
+	key, err := standard.ParseSecret(reply.Secret)
+	require.NoError(t, err)
+	again, err := (&standard.Message{Address: mustParse(t, r.URL), ID: got.id, At: w.now(), Body: got.body}).Request(t.Context(), key)
+	require.NoError(t, err)
+	assert.Equal(t, again.Header.Get(standard.HeaderSignature), got.signature)
+	stop()
+	assert.Empty(t, w.warned, "it is said once")
+
+	// The former key was put back: its secrets are good again, the other's are not.
+	w.Key = former
+	w.begin(t)
+	assert.NotEmpty(t, w.show(t, "cust_001").Withheld)
+	assert.NotEmpty(t, w.show(t, "cust_002").Withheld)
+}
+
+// TestWebhooksFromBefore: nothing tells that the key was ever another than the first one that looks.
+func TestWebhooksFromBefore(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newReceiver(t)
+	w.set(t, query.AuditWebhookSetRequest{CustomerID: "cust_001", URL: r.URL})
+	_, err := w.DB.Exec(t.Context(), `UPDATE audit.webhooks SET key_name = ''`)
+	require.NoError(t, err)
+	assert.Empty(t, w.show(t, "cust_001").Withheld)
+	assert.Equal(t, webhook.Figures{Delivering: 1}, w.count(t))
+	w.grow(t, 5)
+	w.deliver(t, r.host())
+	<-r.got
+	w.Key, err = tree.ParseKey(tree.NewKey())
+	require.NoError(t, err)
+	w.begin(t)
+	assert.NotEmpty(t, w.show(t, "cust_001").Withheld)
+}
+
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newReceiver(t)
+	assert.Equal(t, webhook.Figures{}, w.count(t))
+	w.set(t, query.AuditWebhookSetRequest{CustomerID: "cust_001", URL: r.URL})
+	w.seconds.Store(10)
+	w.set(t, query.AuditWebhookSetRequest{CustomerID: "cust_002", URL: "http://127.0.0.1:1/inside"})
+	w.seconds.Store(100)
+	assert.Equal(t, webhook.Figures{Delivering: 2}, w.count(t), "there is nothing to deliver")
+	w.grow(t, 5)
+	assert.Equal(t, webhook.Figures{Delivering: 2, Overdue: 100}, w.count(t))
+	w.deliver(t, r.host())
+	require.Eventually(t, func() bool { return w.count(t) == webhook.Figures{Delivering: 1, Failing: 1} }, patience, tick)
 }
 
 // TestOneReceiverHoldsUpNoOther: nor does one that must not be called.
