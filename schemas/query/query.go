@@ -26,6 +26,8 @@ const (
 	Start = "start"
 	// Outcomes (ingest): OutcomesRequest to OutcomesReply.
 	Outcomes = "outcomes"
+	// Limits (ingest): LimitsRequest to LimitsReply.
+	Limits = "limits"
 	// Balance (billing): BalanceRequest to BalanceReply.
 	Balance = "balance"
 	// Grant (billing): GrantRequest to GrantReply. Idempotent by ID.
@@ -78,6 +80,39 @@ type StartRequest struct {
 // StartReply names the execution.
 type StartReply struct {
 	ExecutionID string `json:"execution_id"`
+}
+
+// MaxLimited is how many recipes a LimitsRequest may name.
+const MaxLimited = 256
+
+// LimitsRequest asks how many executions of a customer, and of each of these recipes, may be under way at the same time.
+type LimitsRequest struct {
+	CustomerID string   `json:"customer_id"`
+	Recipes    []Recipe `json:"recipes,omitempty"`
+}
+
+// Recipe names a recipe of a customer.
+type Recipe struct {
+	AgentID  string `json:"agent_id"`
+	RecipeID string `json:"recipe_id"`
+}
+
+// LimitsReply is what holds now: for executions that are accepted from here on, and for those that wait for a slot.
+type LimitsReply struct {
+	// AsOf is a moment before it was looked up.
+	AsOf time.Time `json:"as_of"`
+	// MaxConcurrency is the customer's limit, its own or its plan's; 0 for none.
+	MaxConcurrency int `json:"max_concurrency"`
+	// Recipes are those that the customer has.
+	Recipes []RecipeLimit `json:"recipes,omitempty"`
+}
+
+// RecipeLimit is the limit of a recipe's latest version.
+type RecipeLimit struct {
+	Recipe
+	Version int `json:"version"`
+	// Concurrency is 0 for no limit.
+	Concurrency int `json:"concurrency"`
 }
 
 // BalanceRequest asks for a customer's balance.

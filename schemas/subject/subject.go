@@ -17,6 +17,7 @@
 //	galley.delay.billing.<customer>                                 the end of a subscription's period, later (stream DELAYS)
 //	galley.due.billing.<customer>                                   the end, now (stream DELAYS)
 //	galley.notify.<customer>.<execution>                            what a running execution should look at, in no stream
+//	galley.limited.<customer>                                       that a limit has changed for which executions may wait, in no stream
 //	galley.dead.<stream>                                            a message that cannot be processed (stream DEAD_LETTERS)
 //	galley.redrive.<stream>.<consumer>                              a dead letter that is to be processed again (stream REDRIVES)
 //	galley.worker.<customer>.<name>                                 a step for a worker outside of galley, in no stream
@@ -82,6 +83,7 @@ const (
 	AllDueSchedules  = "galley.due.schedule.>"
 	AllDuePeriods    = "galley.due.billing.*"
 	AllNotices       = "galley.notify.>"
+	AllLimited       = "galley.limited.*"
 )
 
 // TreeHead is where the signed tree heads of the audit log are published.
@@ -208,6 +210,20 @@ func ParseLimits(subject string) (customer string, err error) {
 	customer, found := strings.CutPrefix(subject, Limits(""))
 	if !found || !ValidID(customer) {
 		return "", fmt.Errorf("subject %q: not galley.limits.<customer>", subject)
+	}
+	return customer, nil
+}
+
+// Limited is where it is said that a limit of the customer's executions under way, or of those of one of its recipes, may have changed.
+func Limited(customer string) string {
+	return "galley.limited." + customer
+}
+
+// ParseLimited takes the subject of a change of limits apart.
+func ParseLimited(subject string) (customer string, err error) {
+	customer, found := strings.CutPrefix(subject, Limited(""))
+	if !found || !ValidID(customer) {
+		return "", fmt.Errorf("subject %q: not galley.limited.<customer>", subject)
 	}
 	return customer, nil
 }

@@ -57,3 +57,15 @@ func TestParseSignal(t *testing.T) {
 		}
 	}
 }
+
+func TestParseLimited(t *testing.T) {
+	t.Parallel()
+	if customer, err := subject.ParseLimited(subject.Limited("cust_001")); err != nil || customer != "cust_001" {
+		t.Fatal(customer, err)
+	}
+	for _, wrong := range []string{"", "galley.limited", "galley.limited.", "galley.limited.a.b", "galley.limits.a", "galley.limited.*"} {
+		if _, err := subject.ParseLimited(wrong); err == nil {
+			t.Errorf("%q was taken apart", wrong)
+		}
+	}
+}

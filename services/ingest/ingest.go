@@ -156,6 +156,7 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	defer release()
 	return lifecycle.Run(beneath, inbox.Run, found.Run, logins.Run, acceptor.AnswerChildren,
 		func(ctx context.Context) error { return history.AnswerOutcomes(ctx, messages) },
+		func(ctx context.Context) error { return found.AnswerLimits(ctx, messages) },
 		func(beneath context.Context) error {
 			defer release()
 			serving, stop := context.WithCancel(ctx)

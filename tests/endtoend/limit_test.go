@@ -57,7 +57,7 @@ func (s *scene) awaitWait(t *testing.T, id string, slot event.SlotLimit) {
 }
 
 // testPlanLimit holds a second execution back while the plan allows one, and lets it go when the first has ended; a plan without a limit
-// lifts it, and so does the operator for this one customer.
+// lifts it for those that wait already, and so does the operator for this one customer.
 func testPlanLimit(t *testing.T, s *scene) {
 	s.publish(t, awaiting)
 	narrow, wide := "narrow-of-"+s.customer, "wide-of-"+s.customer
@@ -81,21 +81,23 @@ func testPlanLimit(t *testing.T, s *scene) {
 	s.awaitWait(t, second, "")
 	require.Equal(t, 1, s.outside.called(second+"/before"))
 
-	s.operate(t, http.MethodPut, "/subscription", map[string]string{"plan": wide})
-	s.awaitLimit(t, 0, "none")
 	third, thirdLocation := s.begin(t, "awaiting")
+	s.awaitWait(t, third, event.SlotCustomer)
+	s.operate(t, http.MethodPut, "/subscription", map[string]string{"plan": wide})
 	s.awaitWait(t, third, "")
 
 	s.operate(t, http.MethodPut, "/subscription", map[string]string{"plan": narrow}) // from the next period on
 	s.operate(t, http.MethodPost, "/subscription/cancel", map[string]string{"at": "now"})
 	s.operate(t, http.MethodPut, "/subscription", map[string]string{"plan": narrow})
 	s.awaitLimit(t, 1, "plan")
-	s.operate(t, http.MethodPut, "/limits", map[string]int{"max_concurrency": 3})
-	s.awaitLimit(t, 3, "customer")
 	fourth, fourthLocation := s.begin(t, "awaiting")
+	s.awaitWait(t, fourth, event.SlotCustomer)
+	s.operate(t, http.MethodPut, "/limits", map[string]int{"max_concurrency": 3})
 	s.awaitWait(t, fourth, "")
-	pay(second, third, fourth)
-	for _, location := range []string{secondLocation, thirdLocation, fourthLocation} {
+	fifth, fifthLocation := s.begin(t, "awaiting")
+	s.awaitWait(t, fifth, event.SlotCustomer)
+	pay(second, third, fourth, fifth)
+	for _, location := range []string{secondLocation, thirdLocation, fourthLocation, fifthLocation} {
 		require.Equal(t, event.StatusSuccess, s.followed(t, location).Status)
 	}
 }
@@ -162,4 +164,18 @@ func TestPlanLimitIsNotLost(t *testing.T) {
 	each(start, harness.Ingest, harness.Billing)
 	require.NoError(t, s.installation.AwaitReady(t.Context()))
 	s.awaitLimit(t, 3, "plan")
+
+	s.publish(t, awaiting)
+	ids := make([]string, 5)
+	for i := range ids {
+		ids[i], _ = s.begin(t, "awaiting")
+		s.awaitWait(t, ids[i], map[bool]event.SlotLimit{true: event.SlotCustomer}[i >= 3])
+	}
+	each(s.installation.Kill, harness.Executor)
+	s.operate(t, http.MethodPost, "/subscription/cancel", map[string]string{"at": "now"})
+	s.awaitLimit(t, 0, "none") // which no executor has heard of
+	each(start, harness.Executor)
+	for _, id := range ids {
+		s.awaitWait(t, id, "")
+	}
 }

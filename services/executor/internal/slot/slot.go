@@ -4,6 +4,9 @@
 // Each customer that has limited executions has one value in the bucket slots, changed by compare-and-set. Who frees a slot hands it to
 // the execution that waits for it the longest, in the same change, and then wakes that one up. Whatever a crash leaves undone is found by
 // those that wait: they come back now and then, and look at the journals of those that hold slots.
+//
+// Executions bring the limits that they pinned when they were accepted. What has changed since is asked of ingest, when somebody has to wait
+// and when ingest says that there is something new.
 package slot
 
 import (
@@ -39,8 +42,11 @@ type Claim struct {
 	Execution subject.Execution
 	// Ticket orders executions by the time of their arrival.
 	Ticket uint64
+	// Accepted is when its limits were pinned.
+	Accepted time.Time
 	// Recipe is "<agent>.<recipe>".
-	Recipe string
+	Recipe  string
+	Version int
 	// MaxCustomer and MaxRecipe are the limits, 0 for none.
 	MaxCustomer, MaxRecipe int
 }
@@ -83,12 +89,15 @@ type line struct {
 	next int
 }
 
-// operation is a claim, or the end of an execution.
+// operation is a claim, the end of an execution, or what limits there are now.
 type operation struct {
 	Claim
 	release bool
+	limits  map[string]limit
 	done    chan outcome
 }
+
+func (o *operation) claims() bool { return !o.release && o.limits == nil }
 
 type outcome struct {
 	Standing
@@ -109,6 +118,21 @@ func (s *Slots) Enter(claim Claim) (Standing, error) {
 func (s *Slots) Release(execution subject.Execution) error {
 	_, err := s.do(&operation{Claim: Claim{Execution: execution}, release: true})
 	return err
+}
+
+// Refresh has those of a customer that wait go by the limits that there are now. Should it fail, those that come back by themselves make up
+// for it.
+func (s *Slots) Refresh(customer string) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	found, _, err := s.read(ctx, customer)
+	if err != nil {
+		s.log.Warn().Err(err).Str("customer", customer).Msg("executions that wait not told of a limit")
+		return
+	}
+	if limits := s.ask(ctx, customer, &found); found.learn(limits) {
+		_, _ = s.do(&operation{Claim: Claim{Execution: subject.Execution{Customer: customer}}, limits: limits})
+	}
 }
 
 // Holds tells whether the execution has its slots.
@@ -153,18 +177,18 @@ func (s *Slots) serve(customer string, l *line) {
 
 func (s *Slots) serveOnce(customer string, l *line, operations []*operation) {
 	found, err := s.change(customer, operations)
-	full := slices.ContainsFunc(operations, func(o *operation) bool { return !o.release && !found.holds(o.Execution.ID) })
+	full := slices.ContainsFunc(operations, func(o *operation) bool { return o.claims() && !found.holds(o.Execution.ID) })
 	if err == nil && full && s.clock().Sub(l.looked).Abs() >= lookPause {
 		l.looked = s.clock()
-		if ended := s.look(customer, l, found.Held); len(ended) > 0 {
-			if healed, err := s.change(customer, append(ended, operations...)); err == nil {
+		if news := s.look(customer, l, &found); len(news) > 0 {
+			if healed, err := s.change(customer, append(news, operations...)); err == nil {
 				found = healed
 			}
 		}
 	}
 	for _, o := range operations {
 		result := outcome{err: err}
-		if err == nil && !o.release {
+		if err == nil && o.claims() {
 			result.Standing = found.standing(&o.Claim)
 		}
 		o.done <- result
@@ -177,9 +201,12 @@ func (s *Slots) change(customer string, operations []*operation) (table, error) 
 	defer cancel()
 	changed, granted, err := s.swap(ctx, customer, func(t *table) []string {
 		for _, o := range operations {
-			if o.release {
+			switch {
+			case o.release:
 				t.release(o.Execution.ID)
-			} else {
+			case o.limits != nil:
+				t.learn(o.limits)
+			default:
 				t.enter(&o.Claim)
 			}
 		}
@@ -200,10 +227,18 @@ func (s *Slots) wake(ctx context.Context, execution subject.Execution) {
 	}
 }
 
-// look finds those among the holders of slots that have ended, whoever ended them, and calls those that have not heard that they hold one.
-func (s *Slots) look(customer string, l *line, held []entry) (ended []*operation) {
+// look finds what the table does not know: limits that have changed, and those that hold slots and have ended.
+func (s *Slots) look(customer string, l *line, found *table) (news []*operation) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if limits := s.ask(ctx, customer, found); found.learn(limits) {
+		news = []*operation{{limits: limits}}
+	}
+	return append(news, s.ended(ctx, customer, l, found.Held)...)
+}
+
+// ended finds those among the holders of slots that have ended, whoever ended them, and calls those that have not heard that they hold one.
+func (s *Slots) ended(ctx context.Context, customer string, l *line, held []entry) (ended []*operation) {
 	for range min(len(held), maxLooks) {
 		l.next++
 		execution := subject.Execution{Customer: customer, ID: held[l.next%len(held)].ID}

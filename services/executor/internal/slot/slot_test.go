@@ -3,6 +3,7 @@ package slot
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/pkg/testkit"
 	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 )
 
@@ -202,4 +204,152 @@ func TestAGrantThatWasNotHeardIsRepeated(t *testing.T) {
 	call, err := calls.NextMsg(10 * time.Second)
 	require.NoError(t, err)
 	require.Equal(t, "galley.due.execution.c.e0", call.Subject)
+}
+
+// limits answers for ingest what limits there are now: of the customer, and of each recipe that is asked for. It counts how often it is asked.
+type limits struct {
+	mu               sync.Mutex
+	customer, recipe int
+	asked            []query.LimitsRequest
+}
+
+func (l *limits) set(customer, recipe int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.customer, l.recipe = customer, recipe
+}
+
+func (l *limits) requests() []query.LimitsRequest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.asked)
+}
+
+func (f *fixture) limits(t *testing.T) *limits {
+	t.Helper()
+	now := &limits{}
+	messages := f.connect(t)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() {
+		done <- bus.Answer(ctx, messages, query.ServiceIngest, query.Limits, func(_ context.Context, request query.LimitsRequest) (query.LimitsReply, error) {
+			now.mu.Lock()
+			defer now.mu.Unlock()
+			if request.CustomerID == "c" {
+				now.asked = append(now.asked, request)
+			}
+			reply := query.LimitsReply{AsOf: f.clock.Now(), MaxConcurrency: now.customer}
+			for _, of := range request.Recipes {
+				reply.Recipes = append(reply.Recipes, query.RecipeLimit{Recipe: of, Version: 2, Concurrency: now.recipe})
+			}
+			return reply, nil
+		})
+	}()
+	t.Cleanup(func() { cancel(); require.NoError(t, <-done) })
+	require.Eventually(t, func() bool {
+		_, err := bus.Ask[query.LimitsReply](t.Context(), messages, query.ServiceIngest, query.Limits, query.LimitsRequest{})
+		return err == nil
+	}, 30*time.Second, time.Millisecond)
+	return now
+}
+
+// awaitCalls waits for calls of these executions, in any order.
+func awaitCalls(t *testing.T, calls *nats.Subscription, ids ...string) {
+	t.Helper()
+	called := make([]string, len(ids))
+	for i := range ids {
+		call, err := calls.NextMsg(10 * time.Second)
+		require.NoError(t, err, "called until now: %v", called)
+		execution, err := subject.ParseDue(call.Subject)
+		require.NoError(t, err)
+		called[i] = execution.ID
+	}
+	require.ElementsMatch(t, ids, called)
+}
+
+// TestAChangedLimitHoldsForThoseThatWait when ingest tells of it, and also when that was lost: then for the first that comes back by itself.
+func TestAChangedLimitHoldsForThoseThatWait(t *testing.T) {
+	t.Parallel()
+	for name, learn := range map[string]func(t *testing.T, f *fixture, slots *Slots){
+		"told": func(_ *testing.T, _ *fixture, slots *Slots) { slots.Refresh("c") },
+		"lost": func(t *testing.T, f *fixture, slots *Slots) {
+			f.clock.Advance(lookPause)
+			_, err := slots.Enter(*claimOf(5, "a.r", 2, 3))
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setUp(t)
+			now, first := f.limits(t), f.process(t)
+			now.set(2, 3)
+			calls, err := first.bus.Conn.SubscribeSync(subject.AllDue)
+			require.NoError(t, err)
+			for ticket := range uint64(8) {
+				standing, err := first.Enter(*claimOf(ticket, "a.r", 2, 3))
+				require.NoError(t, err)
+				require.Equal(t, ticket < 2, standing.Held)
+			}
+			require.Len(t, now.requests(), 1, "once a second")
+			require.Equal(t, []query.Recipe{{AgentID: "a", RecipeID: "r"}}, now.requests()[0].Recipes)
+
+			other := f.process(t)
+			now.set(0, 3) // the customer's is lifted, the recipe's is not
+			learn(t, f, other)
+			awaitCalls(t, calls, "e2")
+			now.set(0, 5)
+			learn(t, f, other)
+			awaitCalls(t, calls, "e3", "e4")
+			now.set(0, 0)
+			if name == "lost" { // e5 gets a slot by its own operation
+				learn(t, f, other)
+				awaitCalls(t, calls, "e6", "e7")
+				return
+			}
+			learn(t, f, other)
+			awaitCalls(t, calls, "e5", "e6", "e7")
+			asked := len(now.requests())
+			other.Refresh("c")
+			other.Refresh("nobody")
+			require.Len(t, now.requests(), asked, "nobody waits")
+		})
+	}
+}
+
+// TestALoweredLimitHoldsForThoseThatWait: who has a slot keeps it, and nobody gets another until there are fewer.
+func TestALoweredLimitHoldsForThoseThatWait(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	now, slots := f.limits(t), f.process(t)
+	now.set(4, 0)
+	for ticket := range uint64(6) {
+		_, err := slots.Enter(*claimOf(ticket, "a.r", 4, 0))
+		require.NoError(t, err)
+	}
+	now.set(2, 0)
+	slots.Refresh("c")
+	calls, err := slots.bus.Conn.SubscribeSync(subject.AllDue)
+	require.NoError(t, err)
+	for ticket := range uint64(3) {
+		require.NoError(t, slots.Release(claimOf(ticket, "a.r", 4, 0).Execution))
+	}
+	awaitCalls(t, calls, "e4")
+	_, err = calls.NextMsg(50 * time.Millisecond)
+	require.ErrorIs(t, err, nats.ErrTimeout)
+}
+
+// TestWhileIngestIsAway what is known goes on to hold.
+func TestWhileIngestIsAway(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	slots := f.process(t)
+	for ticket := range uint64(3) {
+		standing, err := slots.Enter(*claimOf(ticket, "a.r", 2, 0))
+		require.NoError(t, err)
+		require.Equal(t, ticket < 2, standing.Held)
+	}
+	slots.Refresh("c")
+	held, err := slots.Holds(t.Context(), subject.Execution{Customer: "c", ID: "e2"})
+	require.NoError(t, err)
+	require.False(t, held)
 }

@@ -14,6 +14,9 @@ const (
 	// maxHeld keeps a table far inside a NATS message (1 MiB), whatever the limits of a customer's recipes are together.
 	maxHeld = 4000
 
+	// unlimited is what a limit is that was lifted: no table holds more. So whoever reads the table need not know of it.
+	unlimited = maxHeld
+
 	// ofCustomer is the name of the customer's limit. Those of recipes are "<agent>.<recipe>".
 	ofCustomer = "customer"
 )
@@ -28,11 +31,11 @@ type table struct {
 	Waiting []entry `json:"waiting,omitempty"`
 }
 
-// limit is what the execution with the highest ticket brought: a limit that was changed holds from the first execution after
-// the change, also for those that wait since before.
+// limit is the newest that is known, from executions that pinned it or from whoever was asked: it holds also for those that wait since before.
 type limit struct {
-	Max    int    `json:"max"`
-	Ticket uint64 `json:"ticket"`
+	Max int `json:"max"`
+	// Revision tells what is newer: of the customer's limit, the time in microseconds at which it held; of a recipe's, the version.
+	Revision int64 `json:"revision"`
 }
 
 type entry struct {
@@ -45,16 +48,19 @@ type entry struct {
 // enter adds an execution to those that wait, unless it is in the table.
 func (t *table) enter(claim *Claim) {
 	e := entry{ID: claim.Execution.ID, Ticket: claim.Ticket}
-	for name, most := range map[string]int{ofCustomer: claim.MaxCustomer, claim.Recipe: claim.MaxRecipe} {
-		if most == 0 {
+	for name, pinned := range map[string]limit{
+		ofCustomer:   {Max: claim.MaxCustomer, Revision: claim.Accepted.UnixMicro()},
+		claim.Recipe: {Max: claim.MaxRecipe, Revision: int64(claim.Version)},
+	} {
+		if pinned.Max == 0 {
 			continue
 		}
 		e.Of = append(e.Of, name)
-		if known, found := t.Limits[name]; !found || known.Ticket <= e.Ticket {
+		if known, found := t.Limits[name]; !found || known.Revision <= pinned.Revision {
 			if t.Limits == nil {
 				t.Limits = make(map[string]limit)
 			}
-			t.Limits[name] = limit{Max: most, Ticket: e.Ticket}
+			t.Limits[name] = pinned
 		}
 	}
 	if t.holds(e.ID) || slices.ContainsFunc(t.Waiting, e.is) {
@@ -68,6 +74,28 @@ func (t *table) enter(claim *Claim) {
 }
 
 func (e entry) is(other entry) bool { return e.ID == other.ID }
+
+// learn takes in what limits there are now, as far as somebody counts against them, and tells whether that changed one.
+func (t *table) learn(limits map[string]limit) (changed bool) {
+	for name, now := range limits {
+		if known, found := t.Limits[name]; found && known.Max != now.Max && known.Revision <= now.Revision {
+			t.Limits[name], changed = now, true
+		}
+	}
+	return changed
+}
+
+// wanted names the recipes with a limit whose executions wait.
+func (t *table) wanted() (recipes []string) {
+	for _, e := range t.Waiting {
+		for _, name := range e.Of {
+			if name != ofCustomer && !slices.Contains(recipes, name) {
+				recipes = append(recipes, name)
+			}
+		}
+	}
+	return recipes
+}
 
 // release takes an execution out.
 func (t *table) release(id string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -15,7 +16,8 @@ import (
 
 func claimOf(ticket uint64, recipe string, maxCustomer, maxRecipe int) *Claim {
 	return &Claim{
-		Execution: subject.Execution{Customer: "c", ID: fmt.Sprintf("e%d", ticket)}, Ticket: ticket, Recipe: recipe,
+		Execution: subject.Execution{Customer: "c", ID: fmt.Sprintf("e%d", ticket)}, Ticket: ticket,
+		Accepted: time.UnixMicro(int64(ticket)), Recipe: recipe, Version: 1, //nolint:gosec // small
 		MaxCustomer: maxCustomer, MaxRecipe: maxRecipe,
 	}
 }
@@ -73,6 +75,73 @@ func TestTheLatestLimitHolds(t *testing.T) {
 	table.enter(claimOf(3, "a.r", 1, 0)) // it comes back with what it was accepted with
 	table.release("e0")
 	require.Equal(t, []string{"e3"}, table.settle())
+	late := claimOf(7, "a.r", 1, 0)
+	late.Accepted = time.UnixMicro(5) // it has waited for credits
+	table.enter(late)
+	table.release("e1")
+	require.Equal(t, []string{"e4"}, table.settle())
+}
+
+// TestTheNewestVersionsLimitHolds, whatever versions come in which order.
+func TestTheNewestVersionsLimitHolds(t *testing.T) {
+	t.Parallel()
+	var table table
+	enter := func(ticket uint64, version, most int) {
+		claim := claimOf(ticket, "a.r", 0, most)
+		claim.Version = version
+		table.enter(claim)
+	}
+	for ticket := range uint64(5) {
+		enter(ticket, 1, 1)
+	}
+	require.Len(t, table.settle(), 1)
+	enter(5, 3, 2)
+	require.Equal(t, []string{"e1"}, table.settle())
+	enter(6, 2, 9)
+	require.Empty(t, table.settle())
+	enter(7, 3, 2)
+	require.Empty(t, table.settle())
+}
+
+// TestWhatIsLearnt: limits that were raised, lifted and lowered hold for those that wait. Nothing older than what is known does, nor anything that
+// nobody counts against.
+func TestWhatIsLearnt(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		learnt  map[string]limit
+		changed bool
+		granted []string
+	}{
+		"raised":            {map[string]limit{ofCustomer: {Max: 3, Revision: 6}}, true, []string{"e1", "e2"}},
+		"lifted":            {map[string]limit{ofCustomer: {Max: unlimited, Revision: 6}}, true, []string{"e1", "e2", "e3", "e4"}},
+		"lowered":           {map[string]limit{ofCustomer: {Max: 1, Revision: 6}, "a.r": {Max: 1, Revision: 2}}, true, nil},
+		"the same":          {map[string]limit{ofCustomer: {Max: 1, Revision: 6}, "a.r": {Max: 5, Revision: 1}}, false, nil},
+		"older":             {map[string]limit{ofCustomer: {Max: 3, Revision: 3}, "a.r": {Max: 9, Revision: 0}}, false, nil},
+		"of nobody":         {map[string]limit{"a.s": {Max: 3, Revision: 9}}, false, nil},
+		"only the recipe's": {map[string]limit{"a.r": {Max: unlimited, Revision: 2}}, true, nil},
+		"both":              {map[string]limit{ofCustomer: {Max: 2, Revision: 6}, "a.r": {Max: 2, Revision: 2}}, true, []string{"e1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var table table
+			for ticket := range uint64(5) {
+				table.enter(claimOf(ticket, "a.r", 1, 5))
+			}
+			require.Equal(t, []string{"e0"}, table.settle())
+			require.Equal(t, test.changed, table.learn(test.learnt))
+			require.Equal(t, test.granted, table.settle())
+			require.NotContains(t, table.Limits, "a.s")
+		})
+	}
+}
+
+// TestALimitOfTheVersionBefore: a table that a process of the version before has written is read, and whatever comes is newer.
+func TestALimitOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	var table table
+	require.NoError(t, json.Unmarshal([]byte(`{"limits":{"customer":{"max":1,"ticket":7}},"held":[{"id":"e0","ticket":1,"of":["customer"]}]}`), &table))
+	table.enter(claimOf(2, "a.r", 2, 0))
+	require.Equal(t, []string{"e2"}, table.settle())
 }
 
 func TestTheOldestHaveThePlaces(t *testing.T) {

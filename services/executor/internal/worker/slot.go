@@ -27,6 +27,7 @@ type Slots interface {
 	Enter(claim slot.Claim) (slot.Standing, error)
 	Holds(ctx context.Context, execution subject.Execution) (bool, error)
 	Release(execution subject.Execution) error
+	Refresh(customer string)
 }
 
 // maxCustomer is the customer's limit as far as it concerns this execution. One that another execution runs is counted with that one,
@@ -48,11 +49,12 @@ func maxRecipe(execution *engine.Execution) int {
 // enter takes a slot for an execution that is limited, before its first step, unless it has one. When there is none it puts the execution
 // down.
 func (s *session) enter(ctx context.Context, execution *engine.Execution, from *event.Checkpoint) error {
-	claim := slot.Claim{Execution: s.execution, Ticket: s.record.Sequence, MaxCustomer: maxCustomer(execution), MaxRecipe: maxRecipe(execution)}
+	claim := slot.Claim{Execution: s.execution, MaxCustomer: maxCustomer(execution), MaxRecipe: maxRecipe(execution)}
 	if claim.MaxCustomer == 0 && claim.MaxRecipe == 0 {
 		return nil
 	}
-	claim.Recipe = execution.AgentID + "." + execution.RecipeID
+	claim.Ticket, claim.Accepted = s.record.Sequence, execution.AcceptedAt
+	claim.Recipe, claim.Version = execution.AgentID+"."+execution.RecipeID, execution.RecipeVersion
 	now := s.clock()
 	wait := event.Wait{Since: now, Until: execution.Deadline}
 	waited := slices.IndexFunc(from.Waits, slot.IsWait)

@@ -16,10 +16,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/galley-engine/galley/pkg/bus"
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
+	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/component"
 )
@@ -277,6 +279,43 @@ func TestDeadlineWhileItWaitsForASlot(t *testing.T) {
 	}, patience30, 5*time.Millisecond)
 	close(release)
 	b.await("e1")
+}
+
+// TestALiftedLimitLetsEverybodyGo who waits, although no execution comes after the change.
+func TestALiftedLimitLetsEverybodyGo(t *testing.T) {
+	t.Parallel()
+	b, seen := newBench(t, oneCall), &underWay{}
+	release := make(chan struct{})
+	ids := []string{"e1", "e2", "e3", "e4"}
+	for _, id := range ids {
+		b.fundWith(id, func(r *event.Request) { r.MaxConcurrency = 1 })
+	}
+	b.start(func(ctx context.Context, c *component.Call) (component.Result, error) {
+		seen.begin(c.Execution.ID)
+		pass(ctx, release)
+		return component.Result{}, nil
+	})
+	for _, id := range ids[1:] {
+		b.awaitKind(id, event.Waiting)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	answered := make(chan error, 1)
+	go func() {
+		answered <- bus.Answer(ctx, b.bus, query.ServiceIngest, query.Limits, func(context.Context, query.LimitsRequest) (query.LimitsReply, error) {
+			return query.LimitsReply{AsOf: clock.System()}, nil
+		})
+	}()
+	t.Cleanup(func() { cancel(); assert.NoError(t, <-answered) })
+	require.NoError(t, b.bus.Conn.Publish(subject.Limited("cust_001"), nil))
+	require.Eventually(t, func() bool {
+		most, _ := seen.seen()
+		return most == len(ids)
+	}, patience30, 5*time.Millisecond)
+	close(release)
+	for _, id := range ids {
+		b.await(id)
+	}
+	require.Eventually(t, func() bool { return b.slots() == "{}" }, patience30, 5*time.Millisecond)
 }
 
 // TestChildrenCountWithTheirParents: that one may wait for them, and has the customer's only slot.

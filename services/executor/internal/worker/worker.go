@@ -19,6 +19,7 @@ import (
 	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/schemas/event"
+	"github.com/galley-engine/galley/schemas/query"
 	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/executor/internal/engine"
 	"github.com/galley-engine/galley/services/executor/internal/slot"
@@ -101,6 +102,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to notices: %w", err)
 	}
+	limits, err := w.bus.Conn.QueueSubscribe(subject.AllLimited, query.ServiceExecutor, func(message *nats.Msg) {
+		if customer, err := subject.ParseLimited(message.Subject); err == nil {
+			w.processor.slots.Refresh(customer)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to changes of limits: %w", err)
+	}
 	err = lifecycle.Run(ctx,
 		func(ctx context.Context) error {
 			return w.bus.Consume(ctx, bus.Consumer{
@@ -115,7 +124,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			}, w.takeCalls)
 		},
 	)
-	_ = notices.Unsubscribe()
+	_ = errors.Join(notices.Unsubscribe(), limits.Unsubscribe())
 
 	close(w.queue)
 	timer := time.AfterFunc(w.drainTime, abandon)

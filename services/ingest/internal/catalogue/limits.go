@@ -64,7 +64,7 @@ func (c *Catalogue) Limits(ctx context.Context, customer string) (CustomerLimits
 	return found.limits, err
 }
 
-// SetLimits replaces a customer's own limits. They are pinned by executions that are accepted afterwards.
+// SetLimits replaces a customer's own limits. They are pinned by executions that are accepted afterwards, and hold for those that wait.
 func (c *Catalogue) SetLimits(ctx context.Context, customer string, limits Limits, author Author) error {
 	var found rules
 	found.id("/customer_id", customer)
@@ -95,6 +95,7 @@ func (c *Catalogue) SetLimits(ctx context.Context, customer string, limits Limit
 	}
 	c.forget(customer, resourceCustomer)
 	c.outbox.Wake()
+	c.tellLimited(customer)
 	return nil
 }
 

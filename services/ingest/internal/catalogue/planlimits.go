@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 
@@ -86,10 +87,15 @@ func (p *PlanLimits) store(ctx context.Context, newest map[string]event.Limits) 
 	for i, customer := range customers {
 		most[i], revisions[i] = newest[customer].MaxConcurrency, newest[customer].Revision
 	}
-	_, err := p.Pool.Exec(ctx, `INSERT INTO ingest.plan_limits AS stored (customer_id, max_concurrency, revision)
+	rows, err := p.Pool.Query(ctx, `INSERT INTO ingest.plan_limits AS stored (customer_id, max_concurrency, revision)
 		SELECT * FROM unnest($1::text[], $2::integer[], $3::bigint[])
 		ON CONFLICT (customer_id) DO UPDATE SET max_concurrency = excluded.max_concurrency, revision = excluded.revision
-		WHERE stored.revision < excluded.revision`, customers, most, revisions)
+		WHERE stored.revision < excluded.revision
+		RETURNING stored.customer_id::text`, customers, most, revisions)
+	var changed []string
+	if err == nil {
+		changed, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
 	if err != nil {
 		return fmt.Errorf("store limits of %d plans: %w", len(customers), err)
 	}
@@ -97,5 +103,8 @@ func (p *PlanLimits) store(ctx context.Context, newest map[string]event.Limits) 
 		_, found := newest[customer]
 		return found
 	})
+	for _, customer := range changed {
+		p.Catalogue.tellLimited(customer)
+	}
 	return nil
 }

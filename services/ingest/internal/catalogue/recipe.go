@@ -87,6 +87,7 @@ func (c *Catalogue) Publish(ctx context.Context, customer string, document []byt
 	if created {
 		c.forget(customer, resourceRecipe)
 		c.outbox.Wake()
+		c.tellLimited(customer)
 	}
 	return draft.RecipeVersion, created, nil
 }

@@ -30,9 +30,7 @@ func (c *Catalogue) Resolve(ctx context.Context, customer, agent, id string, ver
 			return nil, err
 		}
 	}
-	compiled, err := c.versions.get(ctx, name+"."+strconv.Itoa(version), func(ctx context.Context) (*recipe.Recipe, error) {
-		return c.readVersion(ctx, customer, agent, id, version)
-	})
+	compiled, err := c.compiled(ctx, customer, agent, id, version)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +52,14 @@ func (c *Catalogue) Resolve(ctx context.Context, customer, agent, id string, ver
 		}
 	}
 	return pinned, nil
+}
+
+// compiled gives a version of a recipe, normally from memory.
+func (c *Catalogue) compiled(ctx context.Context, customer, agent, id string, version int) (*recipe.Recipe, error) {
+	name := customer + "." + agent + "." + id + "." + strconv.Itoa(version)
+	return c.versions.get(ctx, name, func(ctx context.Context) (*recipe.Recipe, error) {
+		return c.readVersion(ctx, customer, agent, id, version)
+	})
 }
 
 func (c *Catalogue) readLatest(ctx context.Context, customer, agent, id string) (latest int, err error) {
