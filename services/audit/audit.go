@@ -28,6 +28,7 @@ type Service struct {
 	config   Config
 	pools    *pools
 	network  *outbound.Network
+	bucket   *publish.Bucket // nil without one
 	migrated atomic.Bool
 }
 
@@ -44,17 +45,26 @@ func New(config Config, deps process.Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
+	var bucket *publish.Bucket
+	if config.HeadsBucket.URL != "" {
+		if bucket, err = publish.NewBucket(config.HeadsBucket, key.Verifier); err != nil {
+			return nil, lifecycle.Usage(err)
+		}
+	}
 	opened, err := openPools(deps.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
-	return &Service{deps: deps, key: key, config: config, pools: opened, network: network}, nil
+	return &Service{deps: deps, key: key, config: config, pools: opened, network: network, bucket: bucket}, nil
 }
 
 // Run brings the schema up to date, then writes the log and answers questions about it until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.pools.close()
 	defer s.network.Close()
+	if s.bucket != nil {
+		defer s.bucket.Close()
+	}
 	report := func(err error) { s.deps.Logger.Warn().Err(err).Msg("audit schema not ready, trying again") }
 	err := lifecycle.Retry(ctx, report, func(ctx context.Context) error {
 		return postgres.Migrate(ctx, s.deps.DatabaseURL, migrations.Schema())
@@ -90,6 +100,9 @@ func (s *Service) outside() *publish.All {
 	all.Add("nats", publish.NewNATS(s.deps.Bus))
 	if s.config.HeadsDir != "" {
 		all.Add("directory", publish.NewDirectory(s.config.HeadsDir, s.key.Verifier))
+	}
+	if s.bucket != nil {
+		all.AddEvery(publish.BucketInterval, "bucket", s.bucket)
 	}
 	return all
 }

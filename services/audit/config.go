@@ -8,6 +8,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/galley-engine/galley/pkg/outbound"
+	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
 
@@ -19,11 +20,16 @@ type Config struct {
 	FormerKeys []string `env:"GALLEY_AUDIT_FORMER_KEYS"`
 	// HeadsDir is a directory that tree heads are written to as well, best where whoever has the database cannot change it; empty for none.
 	HeadsDir string `env:"GALLEY_AUDIT_HEADS_DIR"`
+	// HeadsBucket is a bucket of an S3 store for them.
+	HeadsBucket HeadsBucket
 	// VerifyInterval is how often the log verifies the whole of itself, 0 for never.
 	VerifyInterval time.Duration `env:"GALLEY_AUDIT_VERIFY_INTERVAL" envDefault:"24h"`
 	// AllowedHosts are the host:port pairs outside the public internet that tree heads may be delivered to, the same as the executor's.
 	AllowedHosts []string `env:"GALLEY_ALLOWED_HOSTS"`
 }
+
+// HeadsBucket says which bucket tree heads are written to, and on whose account.
+type HeadsBucket = publish.BucketSettings
 
 // minVerifyInterval leaves the database time for something else.
 const minVerifyInterval = time.Minute
@@ -36,7 +42,7 @@ func (c Config) Validate() error {
 	} else if _, err := tree.ParseKey(c.Key); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_AUDIT_KEY: %w", err))
 	}
-	problems = append(problems, ValidateVerifyInterval(c.VerifyInterval), ValidateFormerKeys(c.FormerKeys))
+	problems = append(problems, ValidateVerifyInterval(c.VerifyInterval), ValidateFormerKeys(c.FormerKeys), c.HeadsBucket.Validate())
 	if err := outbound.AllowedHosts(c.AllowedHosts).Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("GALLEY_ALLOWED_HOSTS: %w", err))
 	}

@@ -51,6 +51,8 @@ type tuning struct {
 	AuditFormerKeys  []string           `env:"GALLEY_AUDIT_FORMER_KEYS" help:"Public keys that the audit log had before: its tree heads of then are verified with them." placeholder:"KEY"`
 	AuditHeadsDir    string             `env:"GALLEY_AUDIT_HEADS_DIR" help:"Directory that the audit log's signed tree heads are written to, best one that is not on this machine." placeholder:"PATH"`
 
+	AuditHeadsBucket audit.HeadsBucket `embed:""`
+
 	executor.Accounts
 }
 
@@ -64,7 +66,7 @@ func (s *settings) validate() error {
 	}
 	problems := []error{
 		shared.Validate(), s.billing().Validate(), s.executor().Validate(), audit.ValidateVerifyInterval(s.AuditVerify),
-		audit.ValidateFormerKeys(s.AuditFormerKeys),
+		audit.ValidateFormerKeys(s.AuditFormerKeys), s.AuditHeadsBucket.Validate(),
 	}
 	if s.DataDir == "" {
 		problems = append(problems, errors.New("GALLEY_DATA_DIR is empty: must be the path of a directory"))

@@ -118,7 +118,8 @@ func (s *settings) engine(app *app, dir datadir.Dir, own keys) engine.Config {
 		LogLevel: s.LogLevel, Log: logWriter(app.Err, app.Environ),
 		Ingest: ingest.Config{HTTPAddr: s.HTTPAddr, OperatorKey: own.admin, SecretsKey: own.secrets}, Billing: s.billing(),
 		Executor: s.executor(), Audit: audit.Config{
-			Key: own.audit, FormerKeys: s.AuditFormerKeys, HeadsDir: s.AuditHeadsDir, VerifyInterval: s.AuditVerify,
+			Key: own.audit, FormerKeys: s.AuditFormerKeys, HeadsDir: s.AuditHeadsDir, HeadsBucket: s.AuditHeadsBucket,
+			VerifyInterval: s.AuditVerify,
 		},
 	}
 	config.Executor.SecretsKey = own.secrets

@@ -41,6 +41,8 @@ type All struct {
 type place struct {
 	name string
 	to   Publisher
+	// interval is how long the place is left alone after a head.
+	interval time.Duration
 
 	mutex sync.Mutex
 	// newest is what is to be published, of size 0 for nothing.
@@ -59,7 +61,12 @@ func NewAll(verifier note.Verifier, log zerolog.Logger) *All {
 
 // Add adds a place. It must not be called after Run, Publish or Published.
 func (a *All) Add(name string, to Publisher) {
-	a.places = append(a.places, &place{name: name, to: to, wake: make(chan struct{}, 1)})
+	a.AddEvery(0, name, to)
+}
+
+// AddEvery adds a place that gets a head once in an interval at most, and the newest in the end.
+func (a *All) AddEvery(interval time.Duration, name string, to Publisher) {
+	a.places = append(a.places, &place{name: name, to: to, interval: interval, wake: make(chan struct{}, 1)})
 }
 
 // Run publishes what it is given until ctx ends.
@@ -145,7 +152,11 @@ func (p *place) ask(ctx context.Context, verifier note.Verifier) (storedtree.Sig
 // serve publishes the place's heads, one after the other.
 func (a *All) serve(ctx context.Context, p *place) error {
 	report := func(err error) {
-		a.log.Warn().Err(err).Str("place", p.name).Msg("tree head not published, trying again")
+		level := zerolog.WarnLevel
+		if errors.Is(err, errTaken) {
+			level = zerolog.ErrorLevel
+		}
+		a.log.WithLevel(level).Err(err).Str("place", p.name).Msg("tree head not published, trying again")
 	}
 	for {
 		select {
@@ -153,7 +164,7 @@ func (a *All) serve(ctx context.Context, p *place) error {
 			return nil
 		case <-p.wake:
 		}
-		if lifecycle.Retry(ctx, report, p.publish) != nil {
+		if lifecycle.Retry(ctx, report, p.publish) != nil || !lifecycle.Sleep(ctx, p.interval) {
 			return nil //nolint:nilerr // ctx has ended
 		}
 	}
