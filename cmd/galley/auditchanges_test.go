@@ -38,19 +38,64 @@ func heads(t *testing.T, dir string) (sizes []int64) {
 	return sizes
 }
 
+// receive starts a receiver of tree heads.
+func receive(t *testing.T) (*httptest.Server, <-chan *http.Request) {
+	t.Helper()
+	got := make(chan *http.Request, 10)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // of a delivery that was called off
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		got <- r
+	}))
+	t.Cleanup(receiver.Close)
+	return receiver, got
+}
+
+// requireSigned takes the secret out of what a command printed, and gives the body of a delivery that is signed with it.
+func requireSigned(t *testing.T, printed string, delivered *http.Request) (secret, body string) {
+	t.Helper()
+	secret = regexp.MustCompile(`whsec_\S+`).FindString(printed)
+	verifier, err := standardwebhooks.NewWebhook(secret)
+	require.NoError(t, err)
+	text, err := io.ReadAll(delivered.Body)
+	require.NoError(t, err)
+	require.NoError(t, verifier.Verify(text, delivered.Header))
+	return secret, string(text)
+}
+
+// TestNewKeyNeedsNewSecrets: what a new key would sign is not delivered to who has a secret of the former one.
+func TestNewKeyNeedsNewSecrets(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	receiver, got := receive(t)
+	i.more = []string{"GALLEY_ALLOWED_HOSTS=" + receiver.Listener.Addr().String()}
+	p := i.start(t)
+	requireSigned(t, i.succeed(t, "audit", "webhook", "set", receiver.URL, "--interval", "1m"), <-got)
+	require.Zero(t, p.end(t, syscall.SIGTERM))
+
+	require.NoError(t, os.Remove(filepath.Join(i.dir, "audit.key")))
+	p = i.start(t)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, text := i.servedMetrics(t)
+		assert.Contains(c, string(text), `galley_audit_webhooks{service="audit",state="withheld"} 1`)
+	}, patience, 50*time.Millisecond)
+	assert.Contains(t, i.succeed(t, "audit", "webhook"), "NOTHING IS DELIVERED: the log has a new key")
+	out := i.succeed(t, "audit", "webhook", "set", receiver.URL, "--interval", "1m", "--new-secret")
+	assert.NotContains(t, out, "NOTHING")
+	requireSigned(t, out, <-got)
+	assert.Zero(t, p.end(t, syscall.SIGTERM))
+	assert.Empty(t, got)
+}
+
 // TestAuditChanges erases, has tree heads delivered, and kills what writes them to a directory.
 func TestAuditChanges(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	dir := filepath.Join(t.TempDir(), "heads")
-	got := make(chan *http.Request, 10)
-	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		assert.NoError(t, err)
-		r.Body = io.NopCloser(strings.NewReader(string(body)))
-		got <- r
-	}))
-	t.Cleanup(receiver.Close)
+	receiver, got := receive(t)
 	i.more = []string{"GALLEY_AUDIT_HEADS_DIR=" + dir, "GALLEY_ALLOWED_HOSTS=" + receiver.Listener.Addr().String()}
 	p := i.start(t)
 
@@ -58,14 +103,8 @@ func TestAuditChanges(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, out, "NOT_FOUND")
 	out = i.succeed(t, "audit", "webhook", "set", receiver.URL+"/hook?token=hush", "--interval", "1m")
-	secret := regexp.MustCompile(`whsec_\S+`).FindString(out)
-	verifier, err := standardwebhooks.NewWebhook(secret)
-	require.NoError(t, err)
-	delivered := <-got
-	body, err := io.ReadAll(delivered.Body)
-	require.NoError(t, err)
-	require.NoError(t, verifier.Verify(body, delivered.Header))
-	assert.Contains(t, string(body), `{"type":"audit.tree_head"`)
+	secret, body := requireSigned(t, out, <-got)
+	assert.Contains(t, body, `{"type":"audit.tree_head"`)
 	require.Eventually(t, func() bool { return strings.Contains(i.succeed(t, "audit", "webhook"), " rows, ") }, patience, 50*time.Millisecond)
 	out = i.succeed(t, "audit", "webhook", "set", receiver.URL, "--customer", "cust_001")
 	assert.NotContains(t, out, "whsec_")

@@ -82,7 +82,11 @@ func (s *Service) Run(ctx context.Context) error {
 		Pool: s.pools.reader, Key: s.key, Fault: signer.Fault, Clock: s.deps.Clock, Log: s.deps.Logger,
 	})
 	rows := reader.New(s.pools.reader)
-	if err := s.deps.Register(newFigures(prover, rows, s.key.Signer.Name(), s.config.VerifyInterval)); err != nil {
+	stand := newFigures(sources{
+		prover: prover, rows: rows, signer: signer, outside: outside, pool: s.pools.writer,
+		origin: s.key.Signer.Name(), interval: s.config.VerifyInterval, clock: s.deps.Clock,
+	})
+	if err := s.deps.Register(stand); err != nil {
 		return err
 	}
 	verifier := verification.New(verification.Deps{
@@ -96,7 +100,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // outside is where tree heads are published.
 func (s *Service) outside() *publish.All {
-	all := publish.NewAll(s.key.Verifier, s.deps.Logger)
+	all := publish.NewAll(s.key.Verifier, s.deps.Clock, s.deps.Logger)
 	all.Add("nats", publish.NewNATS(s.deps.Bus))
 	if s.config.HeadsDir != "" {
 		all.Add("directory", publish.NewDirectory(s.config.HeadsDir, s.key.Verifier))

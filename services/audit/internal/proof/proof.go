@@ -30,7 +30,7 @@ const (
 	tick     = 50 * time.Millisecond
 	// lateness is how late a row may be: whoever has just got an answer asks for its proof before the row is written.
 	lateness = 500 * time.Millisecond
-	// overdue is after how long a row that no head covers means that nothing is signed any more, in whatever process that is.
+	// overdue is after how long a row that no head covers means that nothing is signed any more, whatever the signer says.
 	overdue = 30 * time.Second
 	// maxEventID is as long as an event's id can be.
 	maxEventID = 200
@@ -38,12 +38,15 @@ const (
 	MaxData = 512 << 10
 )
 
+// errRewound is what whoever asks is told of [writer.FaultRewound].
+var errRewound = fmt.Errorf("%w; nothing more is signed", writer.ErrRewound)
+
 // Deps is what a Prover is given.
 type Deps struct {
 	// Pool acts as the role that row-level security holds to one customer.
 	Pool *pgxpool.Pool
 	Key  tree.Key
-	// Fault is why this process signs nothing, nil while it does, or when another process does.
+	// Fault is why this process signs nothing, nil while it does, or when another process does. What that one says is in the database.
 	Fault func() error
 	Clock clock.Clock
 	Log   zerolog.Logger
@@ -98,14 +101,23 @@ func (p *Prover) Covering(ctx context.Context, rows int64) (storedtree.SignedHea
 		if waited < p.patience && lifecycle.Sleep(ctx, tick) {
 			continue
 		}
-		late := &problem.Error{
-			Code: problem.Unavailable, Retryable: true, Message: "no signed tree head covers it yet; there is a new one each second",
+		fault, err := p.told(ctx)
+		if err != nil {
+			return signed, head, err
 		}
-		if errors.Is(p.Fault(), writer.ErrRewound) {
-			late.Retryable, late.Message = false, writer.ErrRewound.Error()+"; nothing more is signed"
+		if fault == writer.FaultRewound {
+			return signed, head, problem.Failure(problem.Unavailable, "%v", errRewound)
 		}
-		return signed, head, late
+		return signed, head, problem.Retryable(problem.Unavailable, "no signed tree head covers it yet; there is a new one each second")
 	}
+}
+
+// told is why nothing is signed, as the signer says, in this process or in another one.
+func (p *Prover) told(ctx context.Context) (writer.Fault, error) {
+	if own := p.Fault(); own != nil {
+		return writer.FaultOf(own), nil
+	}
+	return writer.ToldFault(ctx, p.Pool, p.Key.Signer.Name())
 }
 
 // TreeHead gives the newest signed tree head, and tells whether it should be newer.
@@ -128,14 +140,15 @@ func (p *Prover) TreeHead(ctx context.Context, _ query.AuditTreeHeadRequest) (qu
 
 // fault is why nothing is signed, in words for whoever asks: the error itself may name addresses.
 func (p *Prover) fault(ctx context.Context, signed, rows int64) (string, error) {
-	fault := p.Fault()
-	if errors.Is(fault, writer.ErrRewound) {
-		return writer.ErrRewound.Error() + "; nothing more is signed", nil
-	}
-	if signed > rows {
+	told, err := p.told(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case told == writer.FaultRewound:
+		return errRewound.Error(), nil
+	case signed > rows:
 		return fmt.Sprintf("the newest tree head covers %d rows, and the log has %d", signed, rows), nil
-	}
-	if signed == rows {
+	case signed == rows:
 		return "", nil
 	}
 	since, err := p.recorded(ctx, signed+1)
@@ -145,10 +158,14 @@ func (p *Prover) fault(ctx context.Context, signed, rows int64) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	if fault == nil && p.Clock().Sub(since) < overdue {
+	if told == writer.FaultNone && p.Clock().Sub(since) < overdue {
 		return "", nil
 	}
-	return "no row was signed since " + since.UTC().Format(time.RFC3339), nil
+	words := "no row was signed since " + since.UTC().Format(time.RFC3339)
+	if told == writer.FaultUnanswered {
+		words += ": no place that tree heads are published in answers"
+	}
+	return words, nil
 }
 
 // recorded is when a row was recorded. That tells nothing of what it is about.

@@ -152,6 +152,10 @@ func TestWaitsForAHead(t *testing.T) {
 
 	_, err = newProver(t, e, func() error { return writer.ErrRewound }, audittest.FilledAt()).Inclusion(t.Context(), request)
 	assert.False(t, refused(t, err).Retryable, "that does not pass")
+	say(t, e, writer.FaultRewound)
+	_, err = p.Inclusion(t.Context(), request)
+	assert.False(t, refused(t, err).Retryable, "whoever says so")
+	say(t, e, writer.FaultNone)
 
 	p.Patiently(time.Minute)
 	done := make(chan error, 1)
@@ -162,6 +166,13 @@ func TestWaitsForAHead(t *testing.T) {
 	_, err = e.DB.Exec(t.Context(), `INSERT INTO audit.tree_heads (size, signed_at, note) VALUES (100, now(), $1)`, note)
 	require.NoError(t, err)
 	require.NoError(t, <-done)
+}
+
+// say has the signer of another process tell why nothing is signed.
+func say(t *testing.T, e *audittest.Env, fault writer.Fault) {
+	t.Helper()
+	_, err := e.DB.Exec(t.Context(), `UPDATE audit.signing_fault SET origin = $1, fault = $2, told_at = now()`, e.Key.Signer.Name(), fault)
+	require.NoError(t, err)
 }
 
 func TestTreeHead(t *testing.T) {
@@ -183,6 +194,11 @@ func TestTreeHead(t *testing.T) {
 	}, reply)
 	assert.Empty(t, ask(errors.New("dial tcp 10.0.0.1"), now).Fault, "everything is signed")
 	assert.Contains(t, ask(writer.ErrRewound, now).Fault, "is not the one whose tree head was published")
+	say(t, e, writer.FaultFailing)
+	assert.Empty(t, ask(nil, now).Fault, "everything is signed")
+	say(t, e, writer.FaultRewound)
+	assert.Equal(t, ask(writer.ErrRewound, now), ask(nil, now))
+	say(t, e, writer.FaultNone)
 
 	_, err = e.DB.Exec(t.Context(), `UPDATE audit.head SET sequence = 299, tree_size = 0, edge = ''`)
 	require.NoError(t, err)
@@ -196,6 +212,10 @@ func TestTreeHead(t *testing.T) {
 	assert.Empty(t, ask(nil, now).Fault, "it will be soon")
 	assert.Equal(t, "no row was signed since 2026-01-02T03:04:05Z", ask(errors.New("dial tcp 10.0.0.1"), now).Fault)
 	assert.Equal(t, "no row was signed since 2026-01-02T03:04:05Z", ask(nil, now.Add(time.Minute)).Fault)
+	say(t, e, writer.FaultFailing)
+	assert.Equal(t, "no row was signed since 2026-01-02T03:04:05Z", ask(nil, now).Fault)
+	say(t, e, writer.FaultUnanswered)
+	assert.Equal(t, "no row was signed since 2026-01-02T03:04:05Z: no place that tree heads are published in answers", ask(nil, now).Fault)
 }
 
 // TestDamagedTree: no proof is made out of a tree that is not the one that was signed.

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/lifecycle"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
@@ -34,11 +35,22 @@ var errBack = errors.New("a place that tree heads are published in answers again
 // log that was rewound could take the place of the one that gives it away.
 type All struct {
 	verifier note.Verifier
+	clock    clock.Clock
 	log      zerolog.Logger
 	places   []*place
 }
 
+// State is how it stands with a place.
+type State struct {
+	Place string
+	// Size is that of the newest head that the place is known to have.
+	Size int64
+	// Behind is for how long it has been without a newer one, or has not answered.
+	Behind time.Duration
+}
+
 type place struct {
+	all  *All
 	name string
 	to   Publisher
 	// interval is how long the place is left alone after a head.
@@ -49,14 +61,16 @@ type place struct {
 	newest storedtree.SignedHead
 	// has is the size of the newest head that the place is known to have.
 	has int64
+	// since is from when on the place has been without the newest head, or has not answered; zero when neither is so.
+	since time.Time
 	// compared tells that what the place has was known when the log was compared last; back that it answers, but was not.
 	compared, back bool
 	wake           chan struct{}
 }
 
 // NewAll makes an All over nothing.
-func NewAll(verifier note.Verifier, log zerolog.Logger) *All {
-	return &All{verifier: verifier, log: log}
+func NewAll(verifier note.Verifier, now clock.Clock, log zerolog.Logger) *All {
+	return &All{verifier: verifier, clock: now, log: log}
 }
 
 // Add adds a place. It must not be called after Run, Publish or Published.
@@ -66,7 +80,21 @@ func (a *All) Add(name string, to Publisher) {
 
 // AddEvery adds a place that gets a head once in an interval at most, and the newest in the end.
 func (a *All) AddEvery(interval time.Duration, name string, to Publisher) {
-	a.places = append(a.places, &place{name: name, to: to, interval: interval, wake: make(chan struct{}, 1)})
+	a.places = append(a.places, &place{all: a, name: name, to: to, interval: interval, wake: make(chan struct{}, 1)})
+}
+
+// States tells how it stands with each place. It is known to the process that publishes.
+func (a *All) States() []State {
+	states := make([]State, len(a.places))
+	for i, p := range a.places {
+		p.mutex.Lock()
+		states[i] = State{Place: p.name, Size: p.has}
+		if !p.since.IsZero() {
+			states[i].Behind = a.clock().Sub(p.since)
+		}
+		p.mutex.Unlock()
+	}
+	return states
 }
 
 // Run publishes what it is given until ctx ends.
@@ -95,7 +123,7 @@ func (a *All) Published(ctx context.Context) (storedtree.SignedHead, error) {
 	problems := make([]error, len(a.places))
 	var asked sync.WaitGroup
 	for i, p := range a.places {
-		asked.Go(func() { heads[i], problems[i] = p.ask(ctx, a.verifier) })
+		asked.Go(func() { heads[i], problems[i] = p.ask(ctx) })
 	}
 	asked.Wait()
 	var verified, other storedtree.SignedHead
@@ -128,6 +156,7 @@ func (p *place) offer(head storedtree.SignedHead) (ask bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.newest = head
+	p.judge(true)
 	select {
 	case p.wake <- struct{}{}:
 	default: // it knows
@@ -136,17 +165,33 @@ func (p *place) offer(head storedtree.SignedHead) (ask bool) {
 }
 
 // ask forgets what was to be published: the log may turn out to be another one.
-func (p *place) ask(ctx context.Context, verifier note.Verifier) (storedtree.SignedHead, error) {
+func (p *place) ask(ctx context.Context) (storedtree.SignedHead, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	head, err := p.to.Published(ctx)
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.compared, p.back, p.newest, p.has = err == nil, false, storedtree.SignedHead{}, 0
-	if verified, wrong := tree.OpenHead(head.Note, verifier); wrong == nil {
+	p.learn(head)
+	p.judge(err == nil)
+	return head, err
+}
+
+// learn takes in what the place has. The caller holds the mutex, as for judge.
+func (p *place) learn(head storedtree.SignedHead) {
+	if verified, wrong := tree.OpenHead(head.Note, p.all.verifier); wrong == nil {
 		p.has = verified.Size
 	}
-	return head, err
+}
+
+// judge keeps since up to date.
+func (p *place) judge(answers bool) {
+	switch {
+	case answers && p.newest.Size <= p.has:
+		p.since = time.Time{}
+	case p.since.IsZero():
+		p.since = p.all.clock()
+	}
 }
 
 // serve publishes the place's heads, one after the other.
@@ -179,12 +224,16 @@ func (p *place) publish(ctx context.Context) error {
 		return nil
 	}
 	if !compared {
-		if _, err := p.to.Published(ctx); err != nil {
+		had, err := p.to.Published(ctx)
+		if err != nil {
 			return err
 		}
 		p.mutex.Lock()
 		defer p.mutex.Unlock()
-		p.back = !p.compared
+		if p.back = !p.compared; p.back {
+			p.learn(had)
+			p.judge(true)
+		}
 		return nil
 	}
 	if err := p.to.Publish(ctx, head); err != nil {
@@ -192,7 +241,8 @@ func (p *place) publish(ctx context.Context) error {
 	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	p.has = max(p.has, head.Size)
+	p.has, p.since = max(p.has, head.Size), time.Time{}
+	p.judge(true)
 	return nil
 }
 

@@ -2,19 +2,29 @@ package publish_test
 
 import (
 	"context"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/services/audit/internal/audittest"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
 )
 
 func newAll(l log, places ...*publisher) *publish.All {
-	all := publish.NewAll(l.key.Verifier, zerolog.New(zerolog.NewTestWriter(l)))
+	l.Helper()
+	return newAllAt(l, clock.System, places...)
+}
+
+func newAllAt(l log, now clock.Clock, places ...*publisher) *publish.All {
+	l.Helper()
+	all := publish.NewAll(l.key.Verifier, now, zerolog.New(zerolog.NewTestWriter(l)))
 	for i, p := range places {
 		all.Add(string(rune('a'+i)), p)
 	}
@@ -74,6 +84,43 @@ func TestPlaceThatComesBackIsAskedFirst(t *testing.T) {
 	assert.Equal(t, l.head(1001), <-away.heads)
 }
 
+// TestStates: it is known what each place has, and for how long it has been behind or away.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	l := newLog(t)
+	up, away := newPublisher(), newPublisher()
+	up.has, away.has = l.head(3), l.head(4)
+	away.down <- struct{}{}
+	var seconds atomic.Int64
+	all := newAllAt(l, func() time.Time { return time.Unix(seconds.Load(), 0) }, up, away)
+	audittest.Start(t, all.Run)
+	become := func(want ...publish.State) {
+		t.Helper()
+		require.Eventually(t, func() bool { return slices.Equal(want, all.States()) }, patience, tick, "%v", want)
+	}
+	become(publish.State{Place: "a"}, publish.State{Place: "b"})
+	_, err := all.Published(t.Context())
+	require.NoError(t, err)
+	seconds.Store(10)
+	become(publish.State{Place: "a", Size: 3}, publish.State{Place: "b", Behind: 10 * time.Second})
+	require.NoError(t, all.Publish(t.Context(), l.head(4)))
+	become(publish.State{Place: "a", Size: 4}, publish.State{Place: "b", Behind: 10 * time.Second})
+	<-away.down
+	become(publish.State{Place: "a", Size: 4}, publish.State{Place: "b", Size: 4})
+
+	require.Error(t, all.Publish(t.Context(), l.head(5)), "what it has is to be compared first")
+	_, err = all.Published(t.Context())
+	require.NoError(t, err)
+	up.down <- struct{}{}
+	require.NoError(t, all.Publish(t.Context(), l.head(5)))
+	become(publish.State{Place: "a", Size: 3}, publish.State{Place: "b", Size: 5})
+	seconds.Store(70)
+	require.NoError(t, all.Publish(t.Context(), l.head(6)))
+	become(publish.State{Place: "a", Size: 3, Behind: time.Minute}, publish.State{Place: "b", Size: 6})
+	<-up.down
+	become(publish.State{Place: "a", Size: 6}, publish.State{Place: "b", Size: 6})
+}
+
 func TestPublishedNeedsOneAnswer(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
@@ -95,5 +142,5 @@ func TestPublishedNeedsOneAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, newAll(l, p).Run(ctx))
-	require.NoError(t, publish.NewAll(l.key.Verifier, zerolog.Nop()).Publish(ctx, storedtree.SignedHead{}))
+	require.NoError(t, publish.NewAll(l.key.Verifier, clock.System, zerolog.Nop()).Publish(ctx, storedtree.SignedHead{}))
 }

@@ -46,7 +46,8 @@ type Signer struct {
 
 	signed atomic.Int64
 	due    chan struct{}
-	// fault is why nothing is signed, for the readiness of the service.
+	leads  atomic.Bool
+	// fault is why nothing is signed, nil while it is, or while another process signs.
 	fault atomic.Pointer[error]
 }
 
@@ -55,7 +56,11 @@ func NewSigner(pool *pgxpool.Pool, key tree.Key, outside Publisher, now clock.Cl
 	return &Signer{pool: pool, key: key, outside: outside, clock: now, log: log, due: make(chan struct{}, 1)}
 }
 
-// Fault is why no tree heads are signed, nil while they are. It is ErrRewound when that will not pass by itself.
+// Leads tells whether this process is the one that signs.
+func (s *Signer) Leads() bool { return s.leads.Load() }
+
+// Fault is why this process signs no tree heads, nil while it does, and while another one leads. It is ErrRewound when that will not pass by
+// itself. Other processes know it from [ToldFault], provided that the database takes what they are to be told.
 func (s *Signer) Fault() error {
 	if fault := s.fault.Load(); fault != nil {
 		return *fault
@@ -75,23 +80,36 @@ func (s *Signer) grown(size int64) {
 
 // run signs as the log grows, until ctx ends.
 func (s *Signer) run(ctx context.Context) error {
+	s.leads.Store(true)
+	defer func() {
+		s.leads.Store(false)
+		s.fault.Store(nil)
+	}()
 	report := func(err error) {
 		s.fault.Store(&err)
-		s.log.Error().Err(err).Msg("no tree head is signed, trying again")
+		untold := s.tell(ctx, FaultOf(err))
+		s.log.Error().Err(errors.Join(err, untold)).Msg("no tree head is signed, trying again")
 	}
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error { // nothing but the end of ctx ends the retries
 		err := s.resume(ctx)
 		published := int64(0) // so that the newest head is published where it is not yet
-		for err == nil {
-			s.fault.Store(nil)
+		for healthy := false; err == nil; {
 			if !s.pause(ctx) {
 				return nil
 			}
-			published, err = s.step(ctx, published)
+			if published, err = s.step(ctx, published); err == nil && !healthy {
+				s.fault.Store(nil)
+				err = s.tell(ctx, FaultNone) // what was told before, by whomever, is over
+				healthy = true
+			}
 		}
 		return err
 	})
 	return nil
+}
+
+func (s *Signer) tell(ctx context.Context, fault Fault) error {
+	return tellFault(ctx, s.pool, s.key.Signer.Name(), fault)
 }
 
 // pause waits until a head may be due. It is false when ctx ended.
@@ -110,8 +128,11 @@ func (s *Signer) pause(ctx context.Context) bool {
 // resume compares the log with what was published of it.
 func (s *Signer) resume(ctx context.Context) error {
 	published, err := s.outside.Published(ctx)
-	if err != nil || published.Size == 0 {
-		return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnanswered, err)
+	}
+	if published.Size == 0 {
+		return nil
 	}
 	if head, err := tree.UnverifiedHead(published.Note); err == nil && head.Origin != s.key.Signer.Name() {
 		s.log.Warn().Str("published", head.Origin).Str("log", s.key.Signer.Name()).Msg("the log has a new name: what was published is another log's")

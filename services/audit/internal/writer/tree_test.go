@@ -1,8 +1,11 @@
 package writer
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -194,6 +197,80 @@ func TestNothingIsSignedAfterALogWasRewound(t *testing.T) {
 	assert.Empty(t, requireHeads(t, e))
 }
 
+// outside is a place that tree heads are published in, which fails as it is told.
+type outside struct {
+	publish.NATS
+
+	asked, given atomic.Pointer[error]
+}
+
+func failing(with *atomic.Pointer[error], or error) error {
+	if err := with.Load(); err != nil {
+		return *err
+	}
+	return or
+}
+
+func (o *outside) Published(ctx context.Context) (storedtree.SignedHead, error) {
+	head, err := o.NATS.Published(ctx)
+	return head, failing(&o.asked, err)
+}
+
+func (o *outside) Publish(ctx context.Context, head storedtree.SignedHead) error {
+	if err := failing(&o.given, nil); err != nil {
+		return err
+	}
+	return o.NATS.Publish(ctx, head)
+}
+
+// TestWhyNothingIsSigned: what the signer tells other processes changes with its fault, ends with it, and does not outlive it for long.
+func TestWhyNothingIsSigned(t *testing.T) {
+	t.Parallel()
+	e := audittest.New(t)
+	writers, readers := e.Pool(t, migrations.Role), e.Pool(t, migrations.Reader)
+	told := func(origin string) Fault {
+		fault, err := ToldFault(t.Context(), readers, origin)
+		require.NoError(t, err)
+		return fault
+	}
+	name := e.Key.Signer.Name()
+	becomes := func(want Fault) {
+		t.Helper()
+		require.Eventually(t, func() bool { return told(name) == want }, patience, tick)
+	}
+	down := new(errors.New("dial tcp 10.0.0.1"))
+	at := &outside{NATS: *publish.NewNATS(e.Bus)}
+	start := func() (*Signer, func()) {
+		signer := NewSigner(writers, e.Key, at, clock.System, zerolog.Nop())
+		return signer, audittest.Start(t, New(writers, e.Bus, signer, clock.System, zerolog.Nop()).Run)
+	}
+
+	at.asked.Store(down)
+	signer, stop := start()
+	becomes(FaultUnanswered)
+	assert.True(t, signer.Leads())
+	assert.Equal(t, FaultNone, told("another log"))
+	at.asked.Store(nil)
+	becomes(FaultNone)
+	require.NoError(t, signer.Fault())
+
+	at.given.Store(down)
+	e.Execute(t, "cust_001", 0, 1)
+	becomes(FaultFailing)
+	stop()
+	assert.Equal(t, FaultFailing, told(name))
+	assert.False(t, signer.Leads())
+	require.NoError(t, signer.Fault(), "it is no matter of this process any more")
+	_, err := e.DB.Exec(t.Context(), `UPDATE audit.signing_fault SET told_at = told_at - interval '1 minute'`)
+	require.NoError(t, err)
+	assert.Equal(t, FaultNone, told(name), "nobody repeats it")
+
+	start()
+	becomes(FaultFailing)
+	at.given.Store(nil)
+	becomes(FaultNone)
+}
+
 // TestNewKeyIsANewLog: under another name the log goes on, whatever was published under the old one; under the old name with another key it
 // does not.
 func TestNewKeyIsANewLog(t *testing.T) {
@@ -233,7 +310,7 @@ func TestDirectoryCatchesWhatWasRewound(t *testing.T) {
 	e := audittest.New(t)
 	dir := t.TempDir()
 	start := func(messages *bus.Bus) (w *Writer, stop func()) {
-		all := publish.NewAll(e.Key.Verifier, zerolog.New(zerolog.NewTestWriter(t)))
+		all := publish.NewAll(e.Key.Verifier, clock.System, zerolog.New(zerolog.NewTestWriter(t)))
 		all.Add("nats", publish.NewNATS(messages))
 		all.Add("directory", publish.NewDirectory(dir, e.Key.Verifier))
 		stopAll := audittest.Start(t, all.Run)
