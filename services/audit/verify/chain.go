@@ -24,6 +24,7 @@ type link struct {
 type broken struct {
 	row      int64
 	customer string
+	chained  bool
 	own      int64
 	previous tree.Hash
 	last     link
@@ -34,6 +35,9 @@ type broken struct {
 type chains struct {
 	last   map[string]link
 	breaks []broken
+	// gap is the last row that was not read, and open are the leaves after it whose customers' leaves before are not known.
+	gap  int64
+	open []broken
 }
 
 func newChains() chains {
@@ -46,22 +50,33 @@ func (c *chains) add(row *checked) {
 		return
 	}
 	last, found := c.last[row.customer]
-	next := link{row: row.sequence, own: row.own, hash: row.hash}
-	follows := row.own == last.own+1 && row.previous == last.hash
+	next := broken{
+		row: row.sequence, customer: row.customer, chained: row.chained, own: row.own, previous: row.previous, last: last, found: found,
+	}
 	if !row.chained {
 		next.own = 0
-		follows = last.own == 0
+	}
+	open := last.row < c.gap
+	if open || !found {
+		next.customer = strings.Clone(next.customer) // it may be part of the leaf
+	}
+	c.last[next.customer] = link{row: row.sequence, own: next.own, hash: row.hash}
+	if open {
+		c.open = append(c.open, next)
+	} else {
+		c.judge(&next)
+	}
+}
+
+// judge remembers a leaf that does not follow the last one.
+func (c *chains) judge(b *broken) {
+	follows := b.own == b.last.own+1 && b.previous == b.last.hash
+	if !b.chained {
+		follows = b.last.own == 0
 	}
 	if !follows && len(c.breaks) < maxBreaks {
-		c.breaks = append(c.breaks, broken{
-			row: row.sequence, customer: row.customer, own: next.own, previous: row.previous, last: last, found: found,
-		})
+		c.breaks = append(c.breaks, *b)
 	}
-	customer := row.customer
-	if !found {
-		customer = strings.Clone(customer) // it may be part of the leaf
-	}
-	c.last[customer] = next
 }
 
 // report adds the breaks that nothing else explains: not those at rows that are known to be others than they were, nor those after leaves

@@ -288,17 +288,21 @@ func (w *walk) changed(level int, index int64) {
 		w.fault(fmt.Sprintf("tile of level %d", level))
 		return
 	}
-	if _, known := w.reported[tile]; known {
-		return
-	}
-	w.reported[tile] = struct{}{}
-	w.found.add(Finding{Code: TileChanged, Tile: &tile, Message: fmt.Sprintf(
+	w.once(Finding{Code: TileChanged, Tile: &tile, Message: fmt.Sprintf(
 		"tile %d of level %d was changed, first its hash %d; the leaves are right", tile.Index, tile.Level, index%tileWidth)})
 }
 
+// once reports what is wrong with a tile, if nothing is reported about it yet.
+func (w *walk) once(found Finding) {
+	if _, known := w.reported[*found.Tile]; !known {
+		w.reported[*found.Tile] = struct{}{}
+		w.found.add(found)
+	}
+}
+
 func (w *walk) lacks(level int, index int64) {
-	tile := Tile{Level: level, Index: index}
-	w.found.add(Finding{Code: TileMissing, Tile: &tile, Message: fmt.Sprintf("tile %d of level %d was deleted", index, level)})
+	w.once(Finding{Code: TileMissing, Tile: &Tile{Level: level, Index: index}, Message: fmt.Sprintf(
+		"tile %d of level %d was deleted", index, level)})
 }
 
 // rewrite reports leaves that were changed together with their tiles.

@@ -18,9 +18,9 @@ type DB interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// Database verifies the whole log, in one snapshot: it may grow meanwhile. It reads it once, in its order, over one connection. The error
-// says that it could not be read to its end; what is wrong with it is in the Report. Give Options.Published what was published before
-// the call.
+// Database verifies the whole log but for Options.Skip, in one snapshot: it may grow meanwhile. It reads it once, in its order, over one
+// connection. The error says that it could not be read to its end; what is wrong with it is in the Report. Give Options.Published what was
+// published before the call.
 //
 // The column recorded_at is not verified: it is in no leaf.
 func Database(ctx context.Context, db DB, options Options) (*Report, error) {
@@ -52,7 +52,9 @@ type database struct {
 	// edge is what is stored of the tile of level 0 that is not complete.
 	edge     []byte
 	edgeTile int64
-	payloads int64
+	// regions are what is read, reading is the one that is read now.
+	regions []region
+	reading *region
 	// strangers are published heads of another log's name.
 	strangers int
 }
@@ -67,9 +69,17 @@ func (d *database) verify(ctx context.Context) (*Report, error) {
 	if err := d.prepare(ctx); err != nil {
 		return nil, err
 	}
-	err := ordered(ctx, d.set.Workers, d.read, d.check, d.take)
-	if err != nil {
-		return nil, err
+	for i := range d.regions {
+		d.reading = &d.regions[i]
+		if i > 0 {
+			d.walk.absorb(d.regions[i-1].to/tileWidth, d.reading.from/tileWidth)
+		}
+		if err := ordered(ctx, d.set.Workers, d.read, d.check, d.take); err != nil {
+			return nil, err
+		}
+		if err := d.follow(ctx); err != nil {
+			return nil, err
+		}
 	}
 	d.walk.finish()
 	for _, look := range []func(context.Context) error{d.strayPayloads, d.strayTiles, d.strayRows, d.catalogue} {
@@ -122,7 +132,10 @@ func (d *database) prepare(ctx context.Context) error {
 	}
 	d.edge, d.edgeTile = end.tiles(claimed), end.size/tileWidth
 	d.walk.expect(given)
-	return d.missingHeads(ctx, given)
+	if err := d.missingHeads(ctx, given); err != nil {
+		return err
+	}
+	return d.plan(ctx, last, signed, given)
 }
 
 // storedEnd is what audit.head says.

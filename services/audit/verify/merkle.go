@@ -82,6 +82,19 @@ func (c *claims) expects(level int, index int64) bool {
 	return index < c.size>>(tileBits*(level+1))
 }
 
+// hashesOf gives the first width hashes of a tile. It is false when it has not so many.
+func hashesOf(tile []byte, width int) ([]tree.Hash, bool) {
+	hashes := make([]tree.Hash, width)
+	for i := range hashes {
+		hash, found := hashAt(tile, i)
+		if !found {
+			return nil, false
+		}
+		hashes[i] = hash
+	}
+	return hashes, true
+}
+
 func hashAt(tile []byte, i int) (hash tree.Hash, found bool) {
 	if len(tile) < (i+1)*tree.HashSize {
 		return hash, false

@@ -24,6 +24,10 @@ type Options struct {
 	// must still be the one they are of. Without them a log that was written anew with the right key, or put back to an older state,
 	// looks whole.
 	Published []string
+	// Skip are rows that Database need not read, since a verification that found nothing has. As far as a signed tree head covers them, and
+	// in whole tiles of 256, only the tiles above are then compared for them: a change of such a row is not found. An export is always
+	// verified whole.
+	Skip []Rows
 	// MaxFindings bounds the findings that are listed, DefaultMaxFindings when 0. The others are only counted.
 	MaxFindings int
 	// Workers is how many goroutines parse and hash, as many as there are processors when 0.
@@ -31,6 +35,9 @@ type Options struct {
 	// Clock measures the duration, the system's when nil.
 	Clock clock.Clock
 }
+
+// Rows are those with the sequences From to To.
+type Rows struct{ From, To int64 }
 
 // ErrKey says that Options.Key is not a public key.
 var ErrKey = errors.New("not a public key, <name>+<hash>+<key>")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,14 +47,18 @@ type unsignedHead struct {
 	reason error
 }
 
-// read reads the log page by page: its rows, the tiles over them and the tree heads of their sizes.
+// read reads the region page by page: its rows, the tiles over them and the tree heads of their sizes.
 func (d *database) read(ctx context.Context, emit func(*part) error) error {
-	for from := int64(0); ; {
-		next, err := d.page(ctx, from, emit)
+	for from, end := d.reading.from, d.reading.to; from < end; {
+		to := end
+		if end-from > pageSize {
+			to = from + pageSize
+		}
+		next, err := d.page(ctx, from, to, emit)
 		if err != nil {
 			return err
 		}
-		if from += pageSize; next {
+		if from = to; next {
 			continue
 		}
 		// Nothing was on this page. What is missing may be much.
@@ -61,17 +66,18 @@ func (d *database) read(ctx context.Context, emit func(*part) error) error {
 		if err != nil || !found {
 			return err
 		}
-		from = skip
+		from = max(from, skip)
 	}
+	return nil
 }
 
-// page reads one page. It is false when there is nothing on it.
-func (d *database) page(ctx context.Context, from int64, emit func(*part) error) (bool, error) {
-	tiles, err := d.tiles(ctx, from)
+// page reads the rows after from, up to to. It is false when there is nothing on the page.
+func (d *database) page(ctx context.Context, from, to int64, emit func(*part) error) (bool, error) {
+	tiles, err := d.tiles(ctx, from, to)
 	if err != nil {
 		return false, err
 	}
-	heads, err := d.heads(ctx, from)
+	heads, err := d.heads(ctx, from, to)
 	if err != nil {
 		return false, err
 	}
@@ -83,7 +89,7 @@ func (d *database) page(ctx context.Context, from int64, emit func(*part) error)
 		FROM audit.events AS e
 		LEFT JOIN (SELECT * FROM audit.payloads WHERE sequence > $1 AND sequence <= $2) AS p USING (sequence)
 		WHERE e.sequence > $1 AND e.sequence <= $2 ORDER BY e.sequence`
-	rows, err := d.tx.Query(ctx, statement, pgx.QueryResultFormats{pgx.BinaryFormatCode}, from, from+pageSize)
+	rows, err := d.tx.Query(ctx, statement, pgx.QueryResultFormats{pgx.BinaryFormatCode}, from, to)
 	if err != nil {
 		return false, err
 	}
@@ -106,7 +112,7 @@ func (d *database) page(ctx context.Context, from int64, emit func(*part) error)
 	if err := rows.Err(); err != nil {
 		return false, err
 	}
-	p.to = from + pageSize
+	p.to = to
 	return filled || len(tiles) > 0 || len(heads) > 0, emit(p)
 }
 
@@ -130,14 +136,14 @@ func (d *database) nextPage(ctx context.Context, from int64) (page int64, found 
 	return *next / pageSize * pageSize, true, nil
 }
 
-func (d *database) tiles(ctx context.Context, from int64) (map[int64][]byte, error) {
+func (d *database) tiles(ctx context.Context, from, to int64) (map[int64][]byte, error) {
 	const statement = `SELECT index, hashes FROM audit.tiles WHERE level = 0 AND index >= $1 AND index < $2`
-	rows, err := d.tx.Query(ctx, statement, from/tileWidth, (from+pageSize)/tileWidth)
+	rows, err := d.tx.Query(ctx, statement, from/tileWidth, to/tileWidth)
 	if err != nil {
 		return nil, err
 	}
 	found := make(map[int64][]byte, pageSize/tileWidth)
-	if len(d.edge) > 0 && d.edgeTile >= from/tileWidth && d.edgeTile < (from+pageSize)/tileWidth {
+	if len(d.edge) > 0 && d.edgeTile >= from/tileWidth && d.edgeTile < to/tileWidth {
 		found[d.edgeTile] = d.edge
 	}
 	var index int64
@@ -151,9 +157,9 @@ func (d *database) tiles(ctx context.Context, from int64) (map[int64][]byte, err
 	return found, err
 }
 
-func (d *database) heads(ctx context.Context, from int64) ([]storedHead, error) {
+func (d *database) heads(ctx context.Context, from, to int64) ([]storedHead, error) {
 	const statement = `SELECT size, signed_at, note::bytea FROM audit.tree_heads WHERE size > $1 AND size <= $2 ORDER BY size`
-	rows, err := d.tx.Query(ctx, statement, from, from+pageSize)
+	rows, err := d.tx.Query(ctx, statement, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +277,7 @@ func (d *database) take(p *part) {
 	if p.to >= w.end {
 		w.rest()
 	}
-	d.payloads += p.payloads
+	d.reading.payloads += p.payloads
 }
 
 // strayTiles finds tiles that the log cannot have.
@@ -301,18 +307,31 @@ func (d *database) strayRows(ctx context.Context) error {
 	return err
 }
 
-// strayPayloads finds payloads that are no row's.
+// strayPayloads finds payloads that are no row's, beside the rows that were read.
 func (d *database) strayPayloads(ctx context.Context) error {
-	var count int64
-	if err := d.tx.QueryRow(ctx, `SELECT count(*) FROM audit.payloads`).Scan(&count); err != nil || count == d.payloads {
+	if _, err := d.tx.Exec(ctx, `SET LOCAL enable_hashjoin = on`); err != nil {
 		return err
 	}
-	const statement = `SET LOCAL enable_hashjoin = on`
-	if _, err := d.tx.Exec(ctx, statement); err != nil {
+	for i, r := range d.regions {
+		if i == 0 {
+			r.from = math.MinInt64
+		}
+		if err := d.strayPayloadsOf(ctx, &r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *database) strayPayloadsOf(ctx context.Context, r *region) error {
+	var count int64
+	err := d.tx.QueryRow(ctx, `SELECT count(*) FROM audit.payloads WHERE sequence > $1 AND sequence <= $2`, r.from, r.to).Scan(&count)
+	if err != nil || count == r.payloads {
 		return err
 	}
 	rows, err := d.tx.Query(ctx, `
-		SELECT sequence FROM audit.payloads AS p WHERE NOT EXISTS (SELECT FROM audit.events AS e WHERE e.sequence = p.sequence)`)
+		SELECT sequence FROM audit.payloads AS p WHERE sequence > $1 AND sequence <= $2 AND NOT EXISTS
+			(SELECT FROM audit.events AS e WHERE e.sequence = p.sequence AND e.sequence > $1 AND e.sequence <= $2)`, r.from, r.to)
 	if err != nil {
 		return err
 	}

@@ -13,10 +13,11 @@ type Report struct {
 	Origin string `json:"origin"`
 	// CustomerID is whose leaves were verified, "*" for the whole log.
 	CustomerID string `json:"customer_id"`
-	// Leaves is how many leaves were read.
-	Leaves int64 `json:"leaves"`
-	// Size is the number of leaves of the tree, and Root its root, computed from the leaves. Of a customer's export they are those of the
-	// newest signed tree head. Root is absent when leaves are missing that nothing else tells of.
+	// Leaves is how many leaves were read. Skipped is how many were not, because of Options.Skip; what follows is of those that were.
+	Leaves  int64 `json:"leaves"`
+	Skipped int64 `json:"skipped,omitempty"`
+	// Size is the number of leaves of the tree, and Root its root, computed from the leaves, and from the tiles over those that were skipped. Of
+	// a customer's export they are those of the newest signed tree head. Root is absent when leaves are missing that nothing else tells of.
 	Size int64  `json:"size"`
 	Root string `json:"root,omitempty"`
 	// SignedSize is the size of the newest tree head that has a good signature and that the leaves agree with, and SignedAt its time.

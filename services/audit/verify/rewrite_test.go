@@ -46,9 +46,9 @@ func (w *written) rewrite(tb testing.TB, key tree.Key, change func(sequence int6
 		sequence := int64(i) + 1
 		made, err := leaf.Parse(stored)
 		require.NoError(tb, err)
-		change(sequence, &made)
 		counts[made.CustomerID]++
 		made.CustomerSequence, made.Previous = counts[made.CustomerID], chains[made.CustomerID]
+		change(sequence, &made)
 		encoded := made.AppendJSON(nil)
 		hash := tree.LeafHash(encoded)
 		chains[made.CustomerID] = hash

@@ -46,6 +46,7 @@ type walk struct {
 	claimant string
 	last     int64
 	leaves   int64
+	skipped  int64
 	payloads map[Payload]int64
 	reported map[Tile]struct{}
 }
@@ -111,6 +112,18 @@ func (w *walk) expect(heads []signedHead) {
 	}
 	w.pending = append(w.pending, heads...)
 	sortHeads(w.pending)
+}
+
+// absorb has the tree grow by the complete tiles of level 0 from first up to end, of which nothing is read: the tiles above have their hashes.
+func (w *walk) absorb(first, end int64) {
+	w.advance(first)
+	for ; w.next < end; w.next++ {
+		if hash, found := w.claims.entry(1, w.next); found && !w.torn {
+			w.push(hash)
+		}
+	}
+	w.skipped += (end - first) * tileWidth
+	w.chains.gap = end * tileWidth
 }
 
 // advance closes the complete tiles of level 0 before index.
@@ -184,7 +197,7 @@ func (w *walk) truncated(from, last int64) string {
 // report sums up.
 func (w *walk) report(set *settings, customer string) *Report {
 	made := &Report{
-		Origin: set.verifiers[0].Name(), CustomerID: customer, Leaves: w.leaves, Size: w.end,
+		Origin: set.verifiers[0].Name(), CustomerID: customer, Leaves: w.leaves, Skipped: w.skipped, Size: w.end,
 		SignedSize: w.heads.newest.Size, SignedAt: w.heads.newest.Time, Customers: len(w.chains.last),
 		Heads: w.heads.counts[kept], FormerHeads: w.heads.former, Published: int(w.heads.counts[published]),
 		PayloadsChecked: w.payloads[PayloadChecked], PayloadsElsewhere: w.payloads[PayloadElsewhere], PayloadsErased: w.payloads[PayloadErased],
