@@ -121,6 +121,18 @@ const (
 	StatusFailed Status = "failed"
 )
 
+// Standing is how an execution stands whose last event is of this kind, unless that is completed.
+func (k Kind) Standing() Status {
+	switch k {
+	case Accepted:
+		return StatusAccepted
+	case Waiting:
+		return StatusWaiting
+	case Funded, Started, Step, Completed:
+	}
+	return StatusRunning
+}
+
 // Terminal tells whether the status can no longer change.
 func (s Status) Terminal() bool {
 	return s == StatusSuccess || s == StatusPartial || s == StatusFailed

@@ -74,6 +74,10 @@ func testWaitsForCredits(t *testing.T, rich *scene) {
 	require.Equal(t, 1, s.outside.called(first+"/act"))
 	require.Equal(t, event.StatusWaiting, s.standing(t, second).Status, "it costs more than is left")
 	require.Equal(t, event.StatusWaiting, s.standing(t, third).Status)
+	eventually(t, "the list tells it as well", func() bool {
+		waiting := items[event.Response](t, s, "/executions?status=waiting")
+		return len(waiting) == 2 && waiting[0].ExecutionID == third && waiting[1].ExecutionID == second
+	})
 
 	cancelled := s.call(t, http.MethodPost, "/executions/"+second+"/cancel", nil)
 	require.Equal(t, http.StatusOK, cancelled.Status, "%s", cancelled)

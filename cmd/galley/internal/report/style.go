@@ -22,7 +22,7 @@ func byStatus(status string) lipgloss.Style {
 		return green()
 	case string(event.StatusFailed), "rejected":
 		return red()
-	case string(event.StatusPartial), string(event.StatusAccepted), string(event.StatusRunning):
+	case string(event.StatusPartial), string(event.StatusAccepted), string(event.StatusRunning), string(event.StatusWaiting):
 		return yellow()
 	default:
 		return faint()

@@ -54,7 +54,7 @@ func (c *Controller) Cancel(ctx context.Context, execution subject.Execution, re
 			following, stop := context.WithTimeout(context.WithoutCancel(ctx), patience)
 			defer stop()
 			c.tell(following, &first, end, activity.Entry{
-				Action: event.ActionExecutionCancelled, Author: author, Before: map[string]any{"status": standing(last.Kind)},
+				Action: event.ActionExecutionCancelled, Author: author, Before: map[string]any{"status": last.Kind.Standing()},
 				After: map[string]any{"status": event.StatusFailed, "reason": reason},
 			})
 			return end.Data, nil
@@ -93,18 +93,6 @@ func (c *Controller) tell(ctx context.Context, first *journal.Record, end *endin
 			report("cancel the execution "+child, err)
 		}
 	}
-}
-
-// standing is how an execution stands after an event of a kind.
-func standing(kind event.Kind) event.Status {
-	switch kind {
-	case event.Accepted:
-		return event.StatusAccepted
-	case event.Waiting:
-		return event.StatusWaiting
-	case event.Funded, event.Started, event.Step, event.Completed: // which nobody cancels
-	}
-	return event.StatusRunning
 }
 
 // checkText checks what a person writes for people.

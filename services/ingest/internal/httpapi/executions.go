@@ -17,8 +17,8 @@ func (a *API) registerExecutions(routes huma.API) {
 	register(a, routes, huma.Operation{
 		OperationID: "list-executions", Method: http.MethodGet, Path: prefix + "/executions", Tags: []string{"executions"},
 		Summary: "List executions, newest first",
-		Description: "An execution appears here within about a second of its acceptance; by its id it is found at once. The list tells how it " +
-			"ended; until then it is `accepted` here, also while it runs or waits, which is told by its id.",
+		Description: "An execution appears here within about a second of its acceptance; by its id it is found at once, and what it waits for is " +
+			"told there. A page of those that are `accepted`, `running` or `waiting` may have fewer items than its limit, or none, before the last.",
 	}, nil, a.listExecutions)
 	register(a, routes, huma.Operation{
 		OperationID: "get-execution", Method: http.MethodGet, Path: prefix + "/executions/{execution_id}", Tags: []string{"executions"},
@@ -33,7 +33,7 @@ type listExecutionsInput struct {
 	Scope
 	Paging
 	RecipeID id     `query:"recipe_id"`
-	Status   string `query:"status" enum:"accepted,success,partial,failed" doc:"accepted includes what is running"`
+	Status   string `query:"status" enum:"accepted,running,waiting,success,partial,failed"`
 }
 
 func (a *API) listExecutions(ctx context.Context, caller *caller, input *listExecutionsInput) (*listOutput[projection.Execution], error) {

@@ -10,10 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/galley-engine/galley/pkg/health"
+	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
+	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/ingest/internal/catalogue"
 	"github.com/galley-engine/galley/services/ingest/internal/httpapi"
 	"github.com/galley-engine/galley/services/ingest/internal/projection"
@@ -137,6 +139,27 @@ func TestExecutionsAreListed(t *testing.T) {
 	require.Len(t, soups, 5)
 	sizes, _ = pages[projection.Execution](t, s, key, "/api/v1/executions?status=failed")
 	require.Equal(t, []int{0}, sizes)
+
+	// One that waits for credits.
+	open := subject.Execution{Customer: "alice", ID: "018f3a5e-0000-7000-8000-000000000099"}
+	_, err = s.admin.Exec(t.Context(), `INSERT INTO ingest.executions
+		(execution_id, customer_id, agent_id, recipe_id, recipe_version, status, accepted_at) VALUES ($1, 'alice', 'cook', 'soup', 1, 'accepted', now())`, open.ID)
+	require.NoError(t, err)
+	executions := journal.New(s.bus.Conn, s.bus.JS)
+	accepted := executions.Append(t.Context(), journal.Entry{Execution: open, Kind: event.Accepted, Source: "test", Time: time.Now()})[0]
+	require.NoError(t, accepted.Err)
+	require.NoError(t, executions.Append(t.Context(), journal.Entry{
+		Execution: open, Kind: event.Waiting, Qualifier: event.WaitingForCredits, Expect: accepted.Sequence, Source: "test", Time: time.Now(),
+	})[0].Err)
+	for _, query := range []string{"status=waiting", "limit=1"} {
+		_, waiting := pages[projection.Execution](t, s, key, "/api/v1/executions?"+query)
+		require.Equal(t, open.ID, waiting[0].ExecutionID)
+		require.Equal(t, event.StatusWaiting, waiting[0].Status)
+	}
+	for _, status := range []string{"accepted", "running"} {
+		sizes, _ = pages[projection.Execution](t, s, key, "/api/v1/executions?status="+status)
+		require.Equal(t, []int{0}, sizes)
+	}
 	one := s.call(t, key, "GET", "/api/v1/executions/018f3a5e-0000-7000-8000-000000000001", nil)
 	require.Equal(t, `{ "verbatim" : 1 }`, string(one.body))
 }

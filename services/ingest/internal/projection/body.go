@@ -64,7 +64,7 @@ func (e *Execution) progress(last *journal.Record) error {
 		e.Steps = append(e.Steps, checkpoint.Steps[i].StepSummary)
 	}
 	if last.Kind == event.Waiting {
-		e.Status, e.Links.Waits = event.StatusWaiting, checkpoint.Waits
+		e.Links.Waits = checkpoint.Waits
 	}
 	return nil
 }

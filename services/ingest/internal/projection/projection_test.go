@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
 	"testing"
 	"time"
@@ -225,6 +226,126 @@ func TestCustomersSeeTheirOwn(t *testing.T) {
 	outcomes, err := f.Completed(t.Context(), []subject.Execution{mine, {Customer: "cust_002", ID: mine.ID}})
 	require.NoError(t, err)
 	require.Len(t, outcomes, 1)
+}
+
+// move appends an event of an executor behind the last one.
+func (f *fixture) move(t *testing.T, execution subject.Execution, kind event.Kind) {
+	t.Helper()
+	last, err := f.journal.Last(t.Context(), execution)
+	require.NoError(t, err)
+	entry := journal.Entry{Execution: execution, Kind: kind, Expect: last.Sequence, Source: "test", Time: time.Now(), Data: []byte(`{}`)}
+	if kind != event.Funded {
+		entry.Qualifier = strconv.FormatUint(last.Sequence, 10)
+	}
+	require.NoError(t, f.journal.Append(t.Context(), entry)[0].Err)
+}
+
+// TestListTellsHowTheyStand that have not ended, as each by its id does; and selects by it.
+func TestListTellsHowTheyStand(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	stop := f.run(t)
+	kinds := map[event.Status][]event.Kind{
+		event.StatusAccepted: {}, event.StatusRunning: {event.Funded, event.Waiting, event.Started}, event.StatusWaiting: {event.Funded, event.Waiting},
+	}
+	want := map[string]event.Status{}
+	for range 3 {
+		for status, moves := range kinds {
+			execution := f.write(t, "cust_001", status)
+			for _, kind := range moves {
+				f.move(t, execution, kind)
+			}
+			want[execution.ID] = status
+		}
+	}
+	short := f.write(t, "cust_001", event.StatusAccepted)
+	f.waitForCredits(t, short, time.Now().Add(time.Hour))
+	want[short.ID] = event.StatusWaiting
+	want[f.write(t, "cust_001", event.StatusFailed).ID] = event.StatusFailed
+	f.write(t, "cust_002", event.StatusAccepted)
+	f.eventually(t, 11, 1)
+	stop()
+	late := f.write(t, "cust_003", event.StatusAccepted)
+
+	list := func(status event.Status, limit int) map[string]event.Status {
+		t.Helper()
+		found := map[string]event.Status{}
+		filter := projection.Filter{Customer: "cust_001", Status: status, Limit: limit}
+		for more := true; more; more = filter.After != nil {
+			page, next, err := f.List(t.Context(), filter)
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(page), limit)
+			for _, execution := range page {
+				require.NotContains(t, found, execution.ExecutionID)
+				found[execution.ExecutionID] = execution.Status
+				one, _, err := f.Get(t.Context(), subject.Execution{Customer: "cust_001", ID: execution.ExecutionID})
+				require.NoError(t, err)
+				require.Equal(t, one.Status, execution.Status)
+			}
+			filter.After = next
+		}
+		return found
+	}
+	for _, limit := range []int{1, 2, 200} {
+		require.Equal(t, want, list("", limit))
+		for _, status := range []event.Status{event.StatusAccepted, event.StatusRunning, event.StatusWaiting, event.StatusFailed} {
+			of := maps.Clone(want)
+			maps.DeleteFunc(of, func(_ string, other event.Status) bool { return other != status })
+			require.Equal(t, of, list(status, limit), status)
+		}
+	}
+
+	// What the journal has of an end, and the table not yet.
+	f.move(t, short, event.Funded)
+	f.end(t, short, event.StatusPartial)
+	want[short.ID] = event.StatusPartial
+	require.Equal(t, want, list("", 3))
+	require.NotContains(t, list(event.StatusWaiting, 3), short.ID)
+	page, _, err := f.List(t.Context(), projection.Filter{Customer: "cust_003", Limit: 10})
+	require.NoError(t, err)
+	require.Empty(t, page, "%s is not projected", late.ID)
+
+	// What the journal has lost.
+	require.NoError(t, f.bus.JS.DeleteStream(t.Context(), subject.StreamExecutions))
+	require.NoError(t, f.bus.Provision(t.Context()))
+	for id, status := range want {
+		if !status.Terminal() || id == short.ID {
+			want[id] = event.StatusAccepted
+		}
+	}
+	listed, _, err := f.List(t.Context(), projection.Filter{Customer: "cust_001", Limit: 100})
+	require.NoError(t, err)
+	for _, execution := range listed {
+		require.Equal(t, want[execution.ExecutionID], execution.Status)
+	}
+}
+
+// TestSeekingIsBounded: among many that do not wait, a page may be empty and yet not be the last.
+func TestSeekingIsBounded(t *testing.T) {
+	t.Parallel()
+	f := setUp(t)
+	_, err := f.pool.Exec(t.Context(), `INSERT INTO ingest.executions
+		(execution_id, customer_id, agent_id, recipe_id, recipe_version, status, accepted_at)
+		SELECT gen_random_uuid(), 'cust_001', 'cook', 'soup', 1, 'accepted', now() - i * interval '1 second' FROM generate_series(1, 501) AS i`)
+	require.NoError(t, err)
+	filter := projection.Filter{Customer: "cust_001", Status: event.StatusWaiting, Limit: 10}
+	page, next, err := f.List(t.Context(), filter)
+	require.NoError(t, err)
+	require.Empty(t, page)
+	require.NotNil(t, next)
+	filter.After = next
+	page, next, err = f.List(t.Context(), filter)
+	require.NoError(t, err)
+	require.Empty(t, page)
+	require.Nil(t, next)
+	filter = projection.Filter{Customer: "cust_001", Status: event.StatusAccepted, Limit: 200}
+	var sizes []int
+	for more := true; more; more = filter.After != nil {
+		page, filter.After, err = f.List(t.Context(), filter)
+		require.NoError(t, err)
+		sizes = append(sizes, len(page))
+	}
+	require.Equal(t, []int{200, 200, 101}, sizes)
 }
 
 func TestListPages(t *testing.T) {

@@ -145,8 +145,8 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 			return Execution{}, err
 		}
 	}
-	if !fresh.Status.Terminal() && last.Kind != event.Accepted {
-		fresh.Status = event.StatusRunning
+	if !fresh.Status.Terminal() {
+		fresh.Status = last.Kind.Standing()
 	}
 	return fresh, fresh.progress(last)
 }
@@ -176,53 +176,4 @@ func (r *Reader) Completed(ctx context.Context, executions []subject.Execution) 
 		return nil, fmt.Errorf("look up ended executions: %w", err)
 	}
 	return outcomes, nil
-}
-
-// Filter selects a page of a customer's executions, newest first. Empty fields select everything.
-type Filter struct {
-	Customer string
-	Recipe   string
-	Status   event.Status
-	// After is where the previous page ended; nil for the first page.
-	After *Cursor
-	// Limit is the size of the page, from 1 to 200.
-	Limit int
-}
-
-// Cursor is the place of an execution in a list.
-type Cursor struct {
-	AcceptedAt  time.Time `json:"t"`
-	ExecutionID uuid.UUID `json:"i"`
-}
-
-// List gives a page of executions and where the next one begins, nil at the end.
-func (r *Reader) List(ctx context.Context, filter Filter) (page []Execution, next *Cursor, err error) {
-	var before *time.Time
-	var id *uuid.UUID
-	if filter.After != nil {
-		before, id = &filter.After.AcceptedAt, &filter.After.ExecutionID
-	}
-	err = postgres.Query(ctx, r.pool, filter.Customer, func(batch *pgx.Batch) {
-		batch.Queue(`SELECT `+columns+` FROM ingest.executions
-			 WHERE customer_id = $1 AND ($2 = '' OR recipe_id = $2) AND ($3 = '' OR status = $3)
-			   AND ($4::timestamptz IS NULL OR (accepted_at, execution_id) < ($4, $5::uuid))
-			 ORDER BY accepted_at DESC, execution_id DESC LIMIT $6`,
-			filter.Customer, filter.Recipe, string(filter.Status), before, id, filter.Limit+1).Query(func(rows pgx.Rows) error {
-			page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Execution, error) {
-				var execution Execution
-				err := row.Scan(execution.targets()...)
-				return execution, err
-			})
-			return err
-		})
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("list executions: %w", err)
-	}
-	if len(page) > filter.Limit {
-		page = page[:filter.Limit]
-		last := page[len(page)-1]
-		next = &Cursor{AcceptedAt: last.AcceptedAt, ExecutionID: uuid.MustParse(last.ExecutionID)}
-	}
-	return page, next, nil
 }
