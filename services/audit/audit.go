@@ -100,7 +100,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // outside is where tree heads are published.
 func (s *Service) outside() *publish.All {
-	all := publish.NewAll(s.key.Verifier, s.deps.Clock, s.deps.Logger)
+	all := publish.NewAll(s.key.Verifier, s.deps.Logger)
 	all.Add("nats", publish.NewNATS(s.deps.Bus))
 	if s.config.HeadsDir != "" {
 		all.Add("directory", publish.NewDirectory(s.config.HeadsDir, s.key.Verifier))

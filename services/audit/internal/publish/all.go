@@ -35,9 +35,10 @@ var errBack = errors.New("a place that tree heads are published in answers again
 // log that was rewound could take the place of the one that gives it away.
 type All struct {
 	verifier note.Verifier
-	clock    clock.Clock
-	log      zerolog.Logger
-	places   []*place
+	// clock measures for how long a place is behind, and is in nothing that is published.
+	clock  clock.Clock
+	log    zerolog.Logger
+	places []*place
 }
 
 // State is how it stands with a place.
@@ -69,8 +70,8 @@ type place struct {
 }
 
 // NewAll makes an All over nothing.
-func NewAll(verifier note.Verifier, now clock.Clock, log zerolog.Logger) *All {
-	return &All{verifier: verifier, clock: now, log: log}
+func NewAll(verifier note.Verifier, log zerolog.Logger) *All {
+	return &All{verifier: verifier, clock: clock.System, log: log}
 }
 
 // Add adds a place. It must not be called after Run, Publish or Published.

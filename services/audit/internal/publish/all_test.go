@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/services/audit/internal/audittest"
 	"github.com/galley-engine/galley/services/audit/internal/publish"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
@@ -19,12 +18,7 @@ import (
 
 func newAll(l log, places ...*publisher) *publish.All {
 	l.Helper()
-	return newAllAt(l, clock.System, places...)
-}
-
-func newAllAt(l log, now clock.Clock, places ...*publisher) *publish.All {
-	l.Helper()
-	all := publish.NewAll(l.key.Verifier, now, zerolog.New(zerolog.NewTestWriter(l)))
+	all := publish.NewAll(l.key.Verifier, zerolog.New(zerolog.NewTestWriter(l)))
 	for i, p := range places {
 		all.Add(string(rune('a'+i)), p)
 	}
@@ -92,7 +86,7 @@ func TestStates(t *testing.T) {
 	up.has, away.has = l.head(3), l.head(4)
 	away.down <- struct{}{}
 	var seconds atomic.Int64
-	all := newAllAt(l, func() time.Time { return time.Unix(seconds.Load(), 0) }, up, away)
+	all := newAll(l, up, away).By(func() time.Time { return time.Unix(seconds.Load(), 0) })
 	audittest.Start(t, all.Run)
 	become := func(want ...publish.State) {
 		t.Helper()
@@ -142,5 +136,5 @@ func TestPublishedNeedsOneAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, newAll(l, p).Run(ctx))
-	require.NoError(t, publish.NewAll(l.key.Verifier, clock.System, zerolog.Nop()).Publish(ctx, storedtree.SignedHead{}))
+	require.NoError(t, publish.NewAll(l.key.Verifier, zerolog.Nop()).Publish(ctx, storedtree.SignedHead{}))
 }

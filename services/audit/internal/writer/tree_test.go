@@ -310,7 +310,7 @@ func TestDirectoryCatchesWhatWasRewound(t *testing.T) {
 	e := audittest.New(t)
 	dir := t.TempDir()
 	start := func(messages *bus.Bus) (w *Writer, stop func()) {
-		all := publish.NewAll(e.Key.Verifier, clock.System, zerolog.New(zerolog.NewTestWriter(t)))
+		all := publish.NewAll(e.Key.Verifier, zerolog.New(zerolog.NewTestWriter(t)))
 		all.Add("nats", publish.NewNATS(messages))
 		all.Add("directory", publish.NewDirectory(dir, e.Key.Verifier))
 		stopAll := audittest.Start(t, all.Run)
