@@ -5,9 +5,7 @@ package erase
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,17 +14,14 @@ import (
 	"github.com/galley-engine/galley/pkg/outbox"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/schemas/event"
-	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/refusal"
 )
 
 const (
 	// Limits of one transaction: how many rows of a resource it erases, and how many rows it looks through for those of an actor.
 	rowsOfResource = 5_000
 	rowsForActor   = 20_000
-
-	maxText = 256
 )
 
 // Eraser erases.
@@ -169,8 +164,8 @@ func collect(ctx context.Context, tx pgx.Tx, statement string, arguments ...any)
 }
 
 func check(request *query.AuditErasureRequest) error {
-	refuse := func(format string, args ...any) error {
-		return problem.Failure(problem.InvalidRequest, format, args...)
+	if err := refusal.Customer(request.CustomerID); err != nil {
+		return err
 	}
 	ways := 0
 	for _, named := range []bool{len(request.EventIDs) > 0, request.ResourceType != "" || request.ResourceID != "", request.ActorID != ""} {
@@ -179,20 +174,18 @@ func check(request *query.AuditErasureRequest) error {
 		}
 	}
 	switch {
-	case !subject.ValidID(request.CustomerID):
-		return refuse("customer_id %v", subject.ErrInvalidID)
 	case ways != 1:
-		return refuse("name one of event_ids, resource_type with resource_id, or actor_id")
+		return refusal.Of("name one of event_ids, resource_type with resource_id, or actor_id")
 	case (request.ResourceType == "") != (request.ResourceID == ""):
-		return refuse("resource_type and resource_id go together")
+		return refusal.Of("resource_type and resource_id go together")
 	case len(request.EventIDs) > query.MaxErasedEvents:
-		return refuse("event_ids must be at most %d", query.MaxErasedEvents)
+		return refusal.Of("event_ids must be at most %d", query.MaxErasedEvents)
 	case request.After < 0:
-		return refuse("after must not be negative")
+		return refusal.Of("after must not be negative")
 	}
-	for _, text := range append([]string{request.ResourceType, request.ResourceID, request.ActorID}, request.EventIDs...) {
-		if len(text) > maxText || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
-			return refuse("ids must be text of at most %d bytes", maxText)
+	for _, id := range append([]string{request.ResourceType, request.ResourceID, request.ActorID}, request.EventIDs...) {
+		if err := refusal.Text("each id", id); err != nil {
+			return err
 		}
 	}
 	return nil

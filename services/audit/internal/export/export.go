@@ -13,10 +13,9 @@ import (
 	"github.com/galley-engine/galley/pkg/clock"
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/schemas/audit"
-	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-	"github.com/galley-engine/galley/schemas/subject"
 	"github.com/galley-engine/galley/services/audit/internal/proof"
+	"github.com/galley-engine/galley/services/audit/internal/refusal"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
@@ -64,8 +63,8 @@ func (j *job) everyone() bool { return j.customer == audit.Everyone }
 
 // Page gives a page of an export. The error is a *problem.Error when the request is at fault.
 func (e *Exporter) Page(ctx context.Context, request query.AuditExportRequest) (query.AuditExportReply, error) {
-	if request.CustomerID != audit.Everyone && !subject.ValidID(request.CustomerID) {
-		return query.AuditExportReply{}, refuse("customer_id " + subject.ErrInvalidID.Error())
+	if err := refusal.Customer(request.CustomerID, audit.Everyone); err != nil {
+		return query.AuditExportReply{}, err
 	}
 	j := job{customer: request.CustomerID, setting: request.CustomerID}
 	if j.everyone() {
@@ -108,13 +107,13 @@ func (e *Exporter) begin(ctx context.Context, j *job, page *page) (from *query.A
 func (e *Exporter) resume(ctx context.Context, j *job, from *query.AuditExportPlace) (err error) {
 	const levels = 8 // a tree has no more of them
 	if from.Size < 1 || from.Index < 0 || from.Level < 0 || from.Level >= levels {
-		return refuse("there is no such place in an export")
+		return refusal.Of("there is no such place in an export")
 	}
 	if j.signed, err = storedtree.SignedAt(ctx, e.Pool, from.Size); err != nil {
 		return err
 	}
 	if j.signed.Size == 0 {
-		return refuse("there is no such tree head")
+		return refusal.Of("there is no such tree head")
 	}
 	j.head, err = tree.OpenHead(j.signed.Note, e.Key.Verifier)
 	return err
@@ -131,7 +130,7 @@ func (e *Exporter) fill(ctx context.Context, j *job, page *page, from *query.Aud
 		return e.addHeads(ctx, j, page, from)
 	case audit.KindLog:
 	}
-	return nil, refuse("there is no such place in an export")
+	return nil, refusal.Of("there is no such place in an export")
 }
 
 // addLeaves goes on with the leaf of index from.Index, or the next one that is the customer's.
@@ -208,8 +207,4 @@ func (p *page) add(line *audit.Line) error {
 	p.size += len(encoded) + 1
 	p.full = p.size >= p.room
 	return nil
-}
-
-func refuse(message string) error {
-	return &problem.Error{Code: problem.InvalidRequest, Message: message}
 }

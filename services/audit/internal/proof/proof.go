@@ -18,7 +18,7 @@ import (
 	"github.com/galley-engine/galley/schemas/audit"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/refusal"
 	"github.com/galley-engine/galley/services/audit/internal/storedtree"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 	"github.com/galley-engine/galley/services/audit/internal/writer"
@@ -32,8 +32,6 @@ const (
 	lateness = 500 * time.Millisecond
 	// overdue is after how long a row that no head covers means that nothing is signed any more, whatever the signer says.
 	overdue = 30 * time.Second
-	// maxEventID is as long as an event's id can be.
-	maxEventID = 200
 	// MaxData is the longest data that goes with a leaf in a message of NATS: in base64 it takes a third more.
 	MaxData = 512 << 10
 )
@@ -183,11 +181,14 @@ func (p *Prover) recorded(ctx context.Context, sequence int64) (at time.Time, er
 
 // Inclusion proves that an event is in the log, under the newest tree head that covers it. The error is a *problem.Error when it is not.
 func (p *Prover) Inclusion(ctx context.Context, request query.AuditInclusionRequest) (audit.Inclusion, error) {
-	if request.CustomerID != audit.Everyone && !subject.ValidID(request.CustomerID) {
-		return audit.Inclusion{}, refuse("customer_id " + subject.ErrInvalidID.Error())
+	if err := refusal.Customer(request.CustomerID, audit.Everyone); err != nil {
+		return audit.Inclusion{}, err
 	}
-	if request.EventID == "" || len(request.EventID) > maxEventID {
-		return audit.Inclusion{}, refuse(fmt.Sprintf("event_id must be text of 1 to %d bytes", maxEventID))
+	if request.EventID == "" {
+		return audit.Inclusion{}, refusal.Of("event_id is missing")
+	}
+	if err := refusal.Text("event_id", request.EventID); err != nil {
+		return audit.Inclusion{}, err
 	}
 	made, err := p.awaitEvent(ctx, request)
 	if err != nil {
@@ -247,14 +248,14 @@ func (p *Prover) event(ctx context.Context, request query.AuditInclusionRequest)
 // had these sizes.
 func (p *Prover) Consistency(ctx context.Context, request query.AuditConsistencyRequest) (audit.Consistency, error) {
 	if request.Older < 1 {
-		return audit.Consistency{}, refuse("from must be at least 1")
+		return audit.Consistency{}, refusal.Of("from must be at least 1")
 	}
 	signed, head, err := p.headOf(ctx, request)
 	if err != nil {
 		return audit.Consistency{}, err
 	}
 	if request.Older > head.Size {
-		return audit.Consistency{}, refuse(fmt.Sprintf("from is %d, and the tree head covers only %d rows", request.Older, head.Size))
+		return audit.Consistency{}, refusal.Of("from is %d, and the tree head covers only %d rows", request.Older, head.Size)
 	}
 	view, err := storedtree.View(ctx, p.Pool)
 	if err != nil {
@@ -285,10 +286,6 @@ func (p *Prover) headOf(ctx context.Context, request query.AuditConsistencyReque
 		err = &problem.Error{Code: problem.NotFound, Message: fmt.Sprintf("the tree head of size %d is that of another log", request.Newer)}
 	}
 	return signed, head, err
-}
-
-func refuse(message string) error {
-	return &problem.Error{Code: problem.InvalidRequest, Message: message}
 }
 
 // damaged is for a tree that is not the one that was signed.

@@ -94,6 +94,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"no customer":     {query.AuditInclusionRequest{EventID: audittest.FilledEvent(2)}, problem.InvalidRequest},
 		"no event":        {query.AuditInclusionRequest{CustomerID: "cust_001"}, problem.InvalidRequest},
+		"no text":         {query.AuditInclusionRequest{CustomerID: "cust_001", EventID: "a\x00"}, problem.InvalidRequest},
 		"unknown event":   {query.AuditInclusionRequest{CustomerID: "cust_001", EventID: "x"}, problem.NotFound},
 		"another's event": {query.AuditInclusionRequest{CustomerID: "cust_001", EventID: audittest.FilledEvent(3)}, problem.NotFound},
 		"nobody's event":  {query.AuditInclusionRequest{CustomerID: "cust_001", EventID: audittest.FilledEvent(1)}, problem.NotFound},

@@ -8,23 +8,19 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/galley-engine/galley/pkg/postgres"
 	"github.com/galley-engine/galley/schemas/audit"
-	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/refusal"
 )
 
 const (
 	maxLimit = 200
-	maxText  = 256
 	// maxWalk is how many rows a page looks at: some 20 ms of Postgres.
 	maxWalk = 10_000
 	// maxPage is about how many bytes a page has: a message of NATS must hold it.
@@ -100,11 +96,8 @@ func (r *Reader) events(ctx context.Context, request *query.AuditEventsRequest) 
 }
 
 func check(request *query.AuditEventsRequest) error {
-	refuse := func(message string) error {
-		return &problem.Error{Code: problem.InvalidRequest, Message: message}
-	}
-	if request.CustomerID != audit.Everyone && request.CustomerID != query.AuditNobody && !subject.ValidID(request.CustomerID) {
-		return refuse("customer_id " + subject.ErrInvalidID.Error())
+	if err := refusal.Customer(request.CustomerID, audit.Everyone, query.AuditNobody); err != nil {
+		return err
 	}
 	for _, text := range []struct{ name, value string }{
 		{"action_type", request.ActionType},
@@ -114,17 +107,17 @@ func check(request *query.AuditEventsRequest) error {
 		{"actor_id", request.ActorID},
 		{"outcome", request.Outcome},
 	} {
-		if len(text.value) > maxText || !utf8.ValidString(text.value) || strings.Contains(text.value, "\x00") {
-			return refuse(fmt.Sprintf("%s must be text of at most %d bytes", text.name, maxText))
+		if err := refusal.Text(text.name, text.value); err != nil {
+			return err
 		}
 	}
 	switch {
 	case request.Limit < 1 || request.Limit > maxLimit:
-		return refuse(fmt.Sprintf("limit must be 1 to %d", maxLimit))
+		return refusal.Of("limit must be 1 to %d", maxLimit)
 	case request.Before < 0:
-		return refuse("before must not be negative")
+		return refusal.Of("before must not be negative")
 	case request.From != nil && request.To != nil && !request.From.Before(*request.To):
-		return refuse("from must be before to")
+		return refusal.Of("from must be before to")
 	}
 	return nil
 }

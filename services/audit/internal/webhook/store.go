@@ -21,7 +21,7 @@ import (
 	"github.com/galley-engine/galley/schemas/event"
 	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/query"
-	"github.com/galley-engine/galley/schemas/subject"
+	"github.com/galley-engine/galley/services/audit/internal/refusal"
 	"github.com/galley-engine/galley/services/audit/internal/tree"
 )
 
@@ -109,8 +109,8 @@ func (s *Store) Set(ctx context.Context, request query.AuditWebhookSetRequest) (
 
 // Show gives the customer's webhook.
 func (s *Store) Show(ctx context.Context, request query.AuditWebhookRequest) (query.AuditWebhook, error) {
-	if !subject.ValidID(request.CustomerID) {
-		return query.AuditWebhook{}, problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
+	if err := refusal.Customer(request.CustomerID); err != nil {
+		return query.AuditWebhook{}, err
 	}
 	var hook *stored
 	err := postgres.Query(ctx, s.pool, request.CustomerID, func(batch *pgx.Batch) {
@@ -142,8 +142,8 @@ func (s *Store) shown(hook *stored) query.AuditWebhook {
 
 // Delete ends the deliveries, and gives the webhook as it was.
 func (s *Store) Delete(ctx context.Context, request query.AuditWebhookDeleteRequest) (query.AuditWebhook, error) {
-	if !subject.ValidID(request.CustomerID) {
-		return query.AuditWebhook{}, problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
+	if err := refusal.Customer(request.CustomerID); err != nil {
+		return query.AuditWebhook{}, err
 	}
 	var hook *stored
 	err := postgres.Transact(ctx, s.pool, request.CustomerID, func(tx pgx.Tx) (err error) {
@@ -194,14 +194,15 @@ func check(request *query.AuditWebhookSetRequest) error {
 	if request.IntervalSeconds == 0 {
 		request.IntervalSeconds = query.DefaultWebhookInterval
 	}
+	if err := refusal.Customer(request.CustomerID); err != nil {
+		return err
+	}
 	_, err := standard.ParseAddress(request.URL)
 	switch {
-	case !subject.ValidID(request.CustomerID):
-		return problem.Failure(problem.InvalidRequest, "customer_id %v", subject.ErrInvalidID)
 	case err != nil || len(request.URL) > maxURL || !utf8.ValidString(request.URL):
-		return problem.Failure(problem.InvalidRequest, "%v, of at most %d bytes", standard.ErrAddress, maxURL)
+		return refusal.Of("%v, of at most %d bytes", standard.ErrAddress, maxURL)
 	case request.IntervalSeconds < query.MinWebhookInterval || request.IntervalSeconds > query.MaxWebhookInterval:
-		return problem.Failure(problem.InvalidRequest, "interval_seconds must be %d to %d", query.MinWebhookInterval, query.MaxWebhookInterval)
+		return refusal.Of("interval_seconds must be %d to %d", query.MinWebhookInterval, query.MaxWebhookInterval)
 	}
 	return nil
 }
