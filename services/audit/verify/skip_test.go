@@ -176,7 +176,8 @@ func TestAttacksAndSkippedRows(t *testing.T) {
 		"change the root":         {`UPDATE audit.head SET root = sha256('x')`, []verify.Code{verify.EdgeChanged}, true},
 		"change the edge's top": {
 			`UPDATE audit.head SET edge = set_byte(edge, octet_length(edge) - 1, get_byte(edge, octet_length(edge) - 1) # 1)`,
-			[]verify.Code{verify.EdgeChanged}, true,
+			[]verify.Code{verify.EdgeChanged},
+			true,
 		},
 		"cut the end off":            {deleted(10_000, stretched), []verify.Code{verify.LogTruncated}, true},
 		"add a row before the first": {`ALTER TABLE audit.events DROP CONSTRAINT events_sequence_check;` + renumbered(6000, 6000, -6001), []verify.Code{verify.RowAdded, verify.RowMissing}, true},

@@ -49,12 +49,18 @@ type Deps struct {
 	Log      zerolog.Logger
 }
 
-// Verifier verifies the whole log again and again, in one of the processes.
-type Verifier struct{ Deps }
+// Verifier verifies the log again and again, in one of the processes. Of a large log it reads what is new and a share of the rest, in turn. It is
+// used by one goroutine at a time.
+type Verifier struct {
+	Deps
+	shares shares
+	// done is the interval of the last verification that this process has made, 0 when it has made none.
+	done int64
+}
 
 // New makes a Verifier.
 func New(deps Deps) *Verifier {
-	return &Verifier{Deps: deps}
+	return &Verifier{Deps: deps, shares: standard()}
 }
 
 // Run verifies whenever it is due, until ctx ends.
@@ -86,12 +92,26 @@ func (v *Verifier) Run(ctx context.Context) error {
 
 // Verify verifies the log once, gently: with one processor, and over one connection.
 func (v *Verifier) Verify(ctx context.Context) error {
+	start := v.Clock()
+	last, err := Latest(ctx, v.Reader, v.Origin)
+	if err != nil {
+		return err
+	}
+	known, err := v.known(ctx, &last)
+	if err != nil {
+		return err
+	}
+	// What this process remembers is better than what the log says.
+	now, before := v.interval(start), v.done
+	if before == 0 {
+		before = v.interval(last.Begun)
+	}
 	published, err := publish.NewNATS(v.Bus).Sample(ctx)
 	if err != nil {
 		return err
 	}
 	found, err := verify.Database(ctx, v.Pool, verify.Options{
-		Key: v.Key, Former: v.Former, Published: published, Workers: 1, MaxFindings: maxTold, Clock: v.Clock,
+		Key: v.Key, Former: v.Former, Published: published, Skip: v.shares.skip(known, before, now), Workers: 1, MaxFindings: maxTold, Clock: v.Clock,
 	})
 	if err != nil {
 		return err
@@ -99,10 +119,19 @@ func (v *Verifier) Verify(ctx context.Context) error {
 	for _, finding := range found.Findings {
 		v.Log.Error().Str("code", string(finding.Code)).Int64("row", finding.Sequence).Msg("the audit log is not whole: " + finding.Message)
 	}
-	return Record(ctx, v.Bus, found, Author{Actor: event.Actor{Type: "service", ID: query.ServiceAudit}, At: v.Clock()})
+	if err := Record(ctx, v.Bus, found, Author{Actor: event.Actor{Type: "service", ID: query.ServiceAudit}, At: start}); err != nil {
+		return err
+	}
+	v.done = now
+	return nil
 }
 
-// Author is who has verified, and when.
+// interval counts the intervals from 1970 to a time.
+func (v *Verifier) interval(at time.Time) int64 {
+	return at.UnixNano() / int64(v.Interval)
+}
+
+// Author is who has verified, and from when on: what was read in whose turn goes by that.
 type Author struct {
 	Actor event.Actor
 	At    time.Time
@@ -111,6 +140,7 @@ type Author struct {
 // told is what the log says of a verification.
 type told struct {
 	Leaves     int64    `json:"leaves"`
+	Skipped    int64    `json:"skipped,omitempty"`
 	Size       int64    `json:"size"`
 	Root       string   `json:"root"`
 	SignedSize int64    `json:"signed_size"`
@@ -121,7 +151,7 @@ type told struct {
 // Record publishes what was found as an activity, which becomes a row of the log.
 func Record(ctx context.Context, messages *bus.Bus, found *verify.Report, author Author) error {
 	after := told{
-		Leaves: found.Leaves, Size: found.Size, Root: found.Root, SignedSize: found.SignedSize, Found: int64(len(found.Findings)) + found.Unlisted,
+		Leaves: found.Leaves, Skipped: found.Skipped, Size: found.Size, Root: found.Root, SignedSize: found.SignedSize, Found: int64(len(found.Findings)) + found.Unlisted,
 	}
 	for _, finding := range found.Findings[:min(len(found.Findings), maxTold)] {
 		after.Findings = append(after.Findings, finding.String())
@@ -157,9 +187,13 @@ func Record(ctx context.Context, messages *bus.Bus, found *verify.Report, author
 
 // Last is the last verification that the log has a row about.
 type Last struct {
-	// At is when that row was written, zero when there is none.
-	At    time.Time
-	Found int64
+	// At is when that row was written, zero when there is none. Sequence is the row's, and Begun when the verification began, as it says.
+	At       time.Time
+	Sequence int64
+	Begun    time.Time
+	// SignedSize is up to where a tree head covered what was verified, 0 when the details were erased.
+	SignedSize int64
+	Found      int64
 }
 
 // Latest reads the last verification of the log of this name, whoever made it. Where its details were erased, Found is 1 when anything was
@@ -172,12 +206,12 @@ func Latest(ctx context.Context, rows *reader.Reader, origin string) (Last, erro
 		return Last{}, err
 	}
 	row := &reply.Events[0]
-	last := Last{At: row.RecordedAt}
+	last := Last{At: row.RecordedAt, Sequence: row.Sequence, Begun: row.OccurredAt}
 	var changes struct {
 		After told `json:"after"`
 	}
 	if json.Unmarshal(row.Changes, &changes) == nil {
-		last.Found = changes.After.Found
+		last.SignedSize, last.Found = changes.After.SignedSize, changes.After.Found
 	}
 	if last.Found == 0 && row.Outcome != string(event.StatusSuccess) {
 		last.Found = 1
