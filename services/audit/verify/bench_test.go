@@ -57,6 +57,21 @@ func BenchmarkDatabase(b *testing.B) {
 	reportLeaves(b, ownCPU(b)-before)
 }
 
+// BenchmarkShare verifies the log with a tenth of it new, and a thirtieth of the rest read.
+func BenchmarkShare(b *testing.B) {
+	e := benchmarkLog(b)
+	const old, share = benchmarked * 9 / 10, benchmarked * 3 / 100
+	options := verify.Options{Key: e.Key.Public, Skip: []verify.Rows{{From: 1, To: old / 2}, {From: old/2 + share + 1, To: old}}}
+	b.ReportAllocs()
+	before := ownCPU(b)
+	for b.Loop() {
+		report, err := verify.Database(b.Context(), e.DB, options)
+		require.NoError(b, err)
+		require.Empty(b, report.Findings)
+	}
+	reportLeaves(b, ownCPU(b)-before)
+}
+
 // BenchmarkExport verifies an export of the whole log, from memory.
 func BenchmarkExport(b *testing.B) {
 	e := benchmarkLog(b)

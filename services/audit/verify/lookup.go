@@ -78,7 +78,9 @@ func (d *database) tilesOver(ctx context.Context, found []stored) (map[int64][]b
 		}
 	}
 	slices.Sort(indexes)
-	rows, err := d.tx.Query(ctx, `SELECT index, hashes FROM audit.tiles WHERE level = 0 AND index = ANY($1)`, slices.Compact(indexes))
+	const statement = `
+		SELECT index, (SELECT hashes FROM audit.tiles AS t WHERE t.level = 0 AND t.index = wanted.index) FROM unnest($1::bigint[]) AS wanted (index)`
+	rows, err := d.tx.Query(ctx, statement, slices.Compact(indexes))
 	if err != nil {
 		return nil, err
 	}
