@@ -40,6 +40,15 @@ type output struct {
 
 func (o *output) json() bool { return o.Output == "json" }
 
+// print prints a value as JSON, or has it written, as was asked for.
+func (o *output) print(app *app, value any, write func()) error {
+	if o.json() {
+		return app.printJSON(value)
+	}
+	write()
+	return nil
+}
+
 // printJSON prints a value on one line.
 func (a *app) printJSON(value any) error {
 	encoded, err := json.Marshal(value)
@@ -166,32 +175,25 @@ type auditHeadCommand struct {
 
 // Run prints the newest head.
 func (c *auditHeadCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	head, err := api.TreeHead(app.ctx)
-	if err != nil {
-		return err
-	}
-	if err := c.check(app, api, &head); err != nil {
-		return err
-	}
-	if c.Save != "" && head.Note != "" {
-		if err := os.WriteFile(c.Save, []byte(head.Note), 0o600); err != nil {
-			return fmt.Errorf("save the head: %w", err)
+	return use(c.customer, func(api *client.Client) error {
+		head, err := api.TreeHead(app.ctx)
+		if err != nil {
+			return err
 		}
-	}
-	if c.json() {
-		err = app.printJSON(&head)
-	} else {
-		app.report.TreeHead(&head)
-	}
-	if err == nil && head.Fault != "" {
-		err = errors.New(head.Fault)
-	}
-	return err
+		if err := c.check(app, api, &head); err != nil {
+			return err
+		}
+		if c.Save != "" && head.Note != "" {
+			if err := os.WriteFile(c.Save, []byte(head.Note), 0o600); err != nil {
+				return fmt.Errorf("save the head: %w", err)
+			}
+		}
+		err = c.print(app, &head, func() { app.report.TreeHead(&head) })
+		if err == nil && head.Fault != "" {
+			err = errors.New(head.Fault)
+		}
+		return err
+	})
 }
 
 // check looks at the signature.

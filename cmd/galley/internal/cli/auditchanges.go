@@ -37,19 +37,13 @@ func (c *auditEraseCommand) Run(app *app) error {
 	if !c.Yes {
 		return errNotConfirmed
 	}
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	erased, err := api.EraseAudit(app.ctx, c.Customer, &client.Erasure{
-		EventIDs: c.Events, ResourceType: c.ResourceType, ResourceID: c.Resource, ActorID: c.Actor,
+	return show(c.client, func(erased int64) {
+		app.report.Line("events of which something was erased: %d; the rows themselves stay", erased)
+	}, func(api *client.Client) (int64, error) {
+		return api.EraseAudit(app.ctx, c.Customer, &client.Erasure{
+			EventIDs: c.Events, ResourceType: c.ResourceType, ResourceID: c.Resource, ActorID: c.Actor,
+		})
 	})
-	if err != nil {
-		return err
-	}
-	app.report.Line("events of which something was erased: %d; the rows themselves stay", erased)
-	return nil
 }
 
 type auditWebhookGroup struct {
@@ -62,17 +56,9 @@ type auditWebhookShowCommand struct{ ofOne }
 
 // Run shows the webhook.
 func (c *auditWebhookShowCommand) Run(app *app) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	hook, err := api.AuditWebhook(app.ctx, c.Customer)
-	if err != nil {
-		return err
-	}
-	app.report.Webhook(&hook)
-	return nil
+	return show(c.client, app.report.Webhook, func(api *client.Client) (client.Webhook, error) {
+		return api.AuditWebhook(app.ctx, c.Customer)
+	})
 }
 
 type auditWebhookSetCommand struct {
@@ -84,33 +70,18 @@ type auditWebhookSetCommand struct {
 
 // Run sets the webhook.
 func (c *auditWebhookSetCommand) Run(app *app) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	hook, err := api.SetAuditWebhook(app.ctx, c.Customer, &client.WebhookSettings{
-		URL: c.URL, IntervalSeconds: int64(c.Interval / time.Second), NewSecret: c.NewSecret,
+	return show(c.client, app.report.Webhook, func(api *client.Client) (client.Webhook, error) {
+		return api.SetAuditWebhook(app.ctx, c.Customer, &client.WebhookSettings{
+			URL: c.URL, IntervalSeconds: int64(c.Interval / time.Second), NewSecret: c.NewSecret,
+		})
 	})
-	if err != nil {
-		return err
-	}
-	app.report.Webhook(&hook)
-	return nil
 }
 
 type auditWebhookDeleteCommand struct{ ofOne }
 
 // Run deletes the webhook.
 func (c *auditWebhookDeleteCommand) Run(app *app) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	if err := api.DeleteAuditWebhook(app.ctx, c.Customer); err != nil {
-		return err
-	}
-	app.report.Line("no more tree heads are delivered")
-	return nil
+	return app.do(c.client, func(api *client.Client) error {
+		return api.DeleteAuditWebhook(app.ctx, c.Customer)
+	}, "no more tree heads are delivered")
 }

@@ -10,6 +10,17 @@ import (
 	"github.com/galley-engine/galley/services/audit/verify"
 )
 
+// proved is a proof with what it has shown.
+type proved[Proof, Found any] struct {
+	Proof    *Proof `json:"proof"`
+	Verified Found  `json:"verified"`
+}
+
+// blame says with which public key a proof is wrong, and where that is from.
+func blame(err error, key, from string) error {
+	return fmt.Errorf("with the public key %s (%s): %w", key, from, err)
+}
+
 type auditProofCommand struct {
 	owner
 	trust
@@ -19,34 +30,24 @@ type auditProofCommand struct {
 
 // Run gets a proof and checks it.
 func (c *auditProofCommand) Run(app *app) error {
-	api, err := c.client()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	key, from, err := c.key(app, c.dataDir, api)
-	if err != nil {
-		return err
-	}
-	proof, err := api.AuditProof(app.ctx, c.Customer, c.Event)
-	if err != nil {
-		return err
-	}
-	found, err := verify.Inclusion(&proof, verify.Options{Key: key})
-	if err == nil && found.EventID != c.Event {
-		err = fmt.Errorf("%w: it is of event %.200q", verify.ErrProof, found.EventID)
-	}
-	if err != nil {
-		return fmt.Errorf("with the public key %s (%s): %w", key, from, err)
-	}
-	if c.json() {
-		return app.printJSON(struct {
-			Proof    *schema.Inclusion `json:"proof"`
-			Verified verify.Included   `json:"verified"`
-		}{&proof, found})
-	}
-	app.report.Inclusion(&proof, &found, from)
-	return nil
+	return use(c.client, func(api *client.Client) error {
+		key, from, err := c.key(app, c.dataDir, api)
+		if err != nil {
+			return err
+		}
+		proof, err := api.AuditProof(app.ctx, c.Customer, c.Event)
+		if err != nil {
+			return err
+		}
+		found, err := verify.Inclusion(&proof, verify.Options{Key: key})
+		if err == nil && found.EventID != c.Event {
+			err = fmt.Errorf("%w: it is of event %.200q", verify.ErrProof, found.EventID)
+		}
+		if err != nil {
+			return blame(err, key, from)
+		}
+		return c.print(app, proved[schema.Inclusion, verify.Included]{&proof, found}, func() { app.report.Inclusion(&proof, &found, from) })
+	})
 }
 
 type auditConsistencyCommand struct {
@@ -58,42 +59,32 @@ type auditConsistencyCommand struct {
 
 // Run checks that an older head is the beginning of the log. A head that was kept says more than one that the server has.
 func (c *auditConsistencyCommand) Run(app *app) error {
-	api, err := c.customer()
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	key, from, err := c.key(app, c.dataDir, api)
-	if err != nil {
-		return err
-	}
-	older, size, err := c.older(app, api, key)
-	if err != nil {
-		return err
-	}
-	newest, err := api.TreeHead(app.ctx)
-	if err != nil {
-		return err
-	}
-	if newest.Size < size {
-		return fmt.Errorf("the log was cut off or put back: it had %d rows, and its newest tree head has %d", size, newest.Size)
-	}
-	proof, err := api.AuditConsistency(app.ctx, size, 0)
-	if err != nil {
-		return err
-	}
-	found, err := verify.Consistency(older, &proof, verify.Options{Key: key, Former: c.FormerKeys})
-	if err != nil {
-		return fmt.Errorf("with the public key %s (%s): %w", key, from, err)
-	}
-	if c.json() {
-		return app.printJSON(struct {
-			Proof    *schema.Consistency `json:"proof"`
-			Verified verify.Consistent   `json:"verified"`
-		}{&proof, found})
-	}
-	app.report.Consistency(&found, from)
-	return nil
+	return use(c.customer, func(api *client.Client) error {
+		key, from, err := c.key(app, c.dataDir, api)
+		if err != nil {
+			return err
+		}
+		older, size, err := c.older(app, api, key)
+		if err != nil {
+			return err
+		}
+		newest, err := api.TreeHead(app.ctx)
+		if err != nil {
+			return err
+		}
+		if newest.Size < size {
+			return fmt.Errorf("the log was cut off or put back: it had %d rows, and its newest tree head has %d", size, newest.Size)
+		}
+		proof, err := api.AuditConsistency(app.ctx, size, 0)
+		if err != nil {
+			return err
+		}
+		found, err := verify.Consistency(older, &proof, verify.Options{Key: key, Former: c.FormerKeys})
+		if err != nil {
+			return blame(err, key, from)
+		}
+		return c.print(app, proved[schema.Consistency, verify.Consistent]{&proof, found}, func() { app.report.Consistency(&found, from) })
+	})
 }
 
 // older is the signed head that was named, and its size.

@@ -8,7 +8,7 @@ import (
 )
 
 // Webhook writes where tree heads are delivered, and how that went.
-func (r *Report) Webhook(hook *client.Webhook) {
+func (r *Report) Webhook(hook client.Webhook) {
 	facts := [][2]string{
 		{"url", printable(hook.URL)},
 		{"at most every", (time.Duration(hook.IntervalSeconds) * time.Second).String()},

@@ -14,8 +14,8 @@ func TestWebhook(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	r := New(&out, nil)
-	r.Webhook(&client.Webhook{AuditWebhook: query.AuditWebhook{URL: "https://example.com", IntervalSeconds: 3600}, Secret: "whsec_x"})
-	r.Webhook(&client.Webhook{AuditWebhook: query.AuditWebhook{
+	r.Webhook(client.Webhook{AuditWebhook: query.AuditWebhook{URL: "https://example.com", IntervalSeconds: 3600}, Secret: "whsec_x"})
+	r.Webhook(client.Webhook{AuditWebhook: query.AuditWebhook{
 		URL: "https://example.com", IntervalSeconds: 60, DeliveredSize: 7, DeliveredAt: new(at(1)), Failures: 2, LastError: "no\x1b", NextAttempt: at(3),
 		Withheld: "it is of another key",
 	}})
