@@ -53,7 +53,7 @@ func newFigures(from sources) *figures {
 		behind:     describe("publish_behind_seconds", "For how long the place has been without the newest tree head, or has not answered.", "place"),
 		webhooks:   describe("webhooks", "Webhooks that tree heads are delivered to, by how that goes.", "state"),
 		overdue:    describe("webhooks_overdue_seconds", "For how long a delivery to a webhook has been due, at most."),
-		verifiedAt: describe("verified_timestamp_seconds", "When the whole log was verified last, 0 for never."),
+		verifiedAt: describe("verified_timestamp_seconds", "When the log was verified last, 0 for never."),
 		findings:   describe("verification_findings", "How many things that verification found wrong."),
 		every:      describe("verify_interval_seconds", "How often the log is verified, 0 for never."),
 	}
