@@ -41,6 +41,8 @@ type server struct {
 	mu    sync.Mutex
 	works map[string]*work
 	kept  memory
+	// ended says that nothing more begins: what began is waited for.
+	ended bool
 }
 
 func newServer(ctx context.Context, conn *nats.Conn, config Config, handler Handler) *server {
@@ -79,6 +81,15 @@ func (s *server) serve(ctx context.Context) error {
 		close(s.stopping)
 		s.stop(ErrStopping)
 	}
+	s.finish()
+	return errors.Join(err, s.flush())
+}
+
+// finish waits for what began. A closed connection, or a slow one, may still hand over a call: it begins before that, or not at all.
+func (s *server) finish() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -93,7 +104,6 @@ func (s *server) serve(ctx context.Context) error {
 	for _, w := range s.works {
 		w.unsubscribe()
 	}
-	return errors.Join(err, s.flush())
 }
 
 func await[T any](done <-chan T, patience time.Duration) bool {
@@ -129,6 +139,10 @@ func (s *server) receive(message *nats.Msg) {
 	defer s.mu.Unlock()
 	if w, known := s.works[taken.Key]; known && taken.Key != "" {
 		w.attach(message.Reply, taken.TimeoutMS)
+		return
+	}
+	if s.ended {
+		s.say(call.Reply{Busy: true}, message.Reply)
 		return
 	}
 	w := s.newWork(taken.Key)
