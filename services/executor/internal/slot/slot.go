@@ -130,8 +130,12 @@ func (s *Slots) Refresh(customer string) {
 		s.log.Warn().Err(err).Str("customer", customer).Msg("executions that wait not told of a limit")
 		return
 	}
+	crowded := len(found.Waiting) == maxWaiting
 	if limits := s.ask(ctx, customer, &found); found.learn(limits) {
 		_, _ = s.do(&operation{Claim: Claim{Execution: subject.Execution{Customer: customer}}, limits: limits})
+		if crowded {
+			s.callOthers(customer)
+		}
 	}
 }
 
@@ -181,8 +185,12 @@ func (s *Slots) serveOnce(customer string, l *line, operations []*operation) {
 	if err == nil && full && s.clock().Sub(l.looked).Abs() >= lookPause {
 		l.looked = s.clock()
 		if news := s.look(customer, l, &found); len(news) > 0 {
+			crowded := news[0].limits != nil && len(found.Waiting) == maxWaiting
 			if healed, err := s.change(customer, append(news, operations...)); err == nil {
 				found = healed
+			}
+			if crowded {
+				go s.callOthers(customer)
 			}
 		}
 	}

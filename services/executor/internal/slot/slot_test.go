@@ -51,6 +51,7 @@ func (j *journals) Last(_ context.Context, execution subject.Execution) (journal
 
 type fixture struct {
 	server   *testkit.NATSServer
+	bus      *bus.Bus
 	journals *journals
 	clock    *testkit.Clock
 }
@@ -60,7 +61,8 @@ func setUp(t *testing.T) *fixture {
 	f := &fixture{
 		server: testkit.NATS(t), journals: &journals{known: map[string]journal.Record{}}, clock: testkit.NewClock(time.Now()),
 	}
-	require.NoError(t, f.connect(t).Provision(t.Context()))
+	f.bus = f.connect(t)
+	require.NoError(t, f.bus.Provision(t.Context()))
 	return f
 }
 
@@ -314,6 +316,57 @@ func TestAChangedLimitHoldsForThoseThatWait(t *testing.T) {
 			require.Len(t, now.requests(), asked, "nobody waits")
 		})
 	}
+}
+
+// TestThoseBeyondTheTableAreCalled when a limit is lifted: of a queue that is longer than a table nobody is left behind. Who sleeps for another
+// reason sleeps on.
+func TestThoseBeyondTheTableAreCalled(t *testing.T) {
+	t.Parallel()
+	const queue = maxWaiting + 50
+	for name, learn := range map[string]func(*testing.T, *fixture, *Slots){
+		"told": func(_ *testing.T, _ *fixture, slots *Slots) { slots.Refresh("c") },
+		"lost": func(t *testing.T, f *fixture, slots *Slots) {
+			f.clock.Advance(lookPause)
+			_, err := slots.Enter(*claimOf(queue, "a.r", 1, 0))
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setUp(t)
+			now, slots := f.limits(t), f.process(t)
+			now.set(1, 0)
+			var waiting []string
+			for ticket := range uint64(queue + 1) {
+				claim := claimOf(ticket, "a.r", 1, 0)
+				standing, err := slots.Enter(*claim)
+				require.NoError(t, err)
+				if require.Equal(t, ticket == 0, standing.Held); ticket > 0 {
+					f.sleep(t, claim.Execution, `{"waits":[{"slot":"customer"}]}`)
+					waiting = append(waiting, claim.Execution.ID)
+				}
+			}
+			f.sleep(t, subject.Execution{Customer: "c", ID: "approval"}, `{"waits":[{"approval":"a"}]}`)
+			f.sleep(t, subject.Execution{Customer: "d", ID: "another"}, `{"waits":[{"slot":"customer"}]}`)
+			calls, err := slots.bus.Conn.SubscribeSync(subject.AllDue)
+			require.NoError(t, err)
+			now.set(0, 0)
+			learn(t, f, f.process(t))
+			if name == "lost" {
+				waiting = waiting[:queue-1] // the last one has its slot, and knows it
+			}
+			awaitCalls(t, calls, waiting...)
+			_, err = calls.NextMsg(50 * time.Millisecond)
+			require.ErrorIs(t, err, nats.ErrTimeout)
+		})
+	}
+}
+
+// sleep has an execution be put down, as far as the journal and the stream of delays know.
+func (f *fixture) sleep(t *testing.T, execution subject.Execution, checkpoint string) {
+	t.Helper()
+	f.journals.set(execution.ID, journal.Record{Kind: event.Waiting, Data: []byte(checkpoint)})
+	require.NoError(t, f.bus.Delay(t.Context(), execution.Delay(), execution.Due(), time.Now().Add(time.Hour)))
 }
 
 // TestALoweredLimitHoldsForThoseThatWait: who has a slot keeps it, and nobody gets another until there are fewer.
