@@ -47,7 +47,7 @@ type tuning struct {
 	Reconcile        time.Duration      `name:"reconcile-interval" default:"1h" env:"GALLEY_RECONCILE_INTERVAL" help:"How often billing compares the ledger with itself and with the journal; 0 for never."`
 	Concurrency      int                `default:"256" env:"GALLEY_CONCURRENCY" help:"How many executions run at the same time."`
 	AllowedHosts     []string           `env:"GALLEY_ALLOWED_HOSTS" help:"What steps may call, and tree heads may be delivered to, outside the public internet, besides the sandbox." placeholder:"HOST:PORT"`
-	AuditVerify      time.Duration      `name:"audit-verify-interval" default:"24h" env:"GALLEY_AUDIT_VERIFY_INTERVAL" help:"How often the audit log verifies the whole of itself; 0 for never."`
+	AuditVerify      time.Duration      `name:"audit-verify-interval" default:"24h" env:"GALLEY_AUDIT_VERIFY_INTERVAL" help:"How often the audit log verifies itself; 0 for never."`
 	AuditFormerKeys  []string           `env:"GALLEY_AUDIT_FORMER_KEYS" help:"Public keys that the audit log had before: its tree heads of then are verified with them." placeholder:"KEY"`
 	AuditHeadsDir    string             `env:"GALLEY_AUDIT_HEADS_DIR" help:"Directory that the audit log's signed tree heads are written to, best one that is not on this machine." placeholder:"PATH"`
 
