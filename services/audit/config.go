@@ -22,7 +22,7 @@ type Config struct {
 	HeadsDir string `env:"GALLEY_AUDIT_HEADS_DIR"`
 	// HeadsBucket is a bucket of an S3 store for them.
 	HeadsBucket HeadsBucket
-	// VerifyInterval is how often the log verifies the whole of itself, 0 for never.
+	// VerifyInterval is how often the log verifies itself, 0 for never.
 	VerifyInterval time.Duration `env:"GALLEY_AUDIT_VERIFY_INTERVAL" envDefault:"24h"`
 	// AllowedHosts are the host:port pairs outside the public internet that tree heads may be delivered to, the same as the executor's.
 	AllowedHosts []string `env:"GALLEY_ALLOWED_HOSTS"`
