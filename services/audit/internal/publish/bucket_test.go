@@ -427,7 +427,9 @@ func TestManyProcesses(t *testing.T) {
 func TestPrefixes(t *testing.T) {
 	t.Parallel()
 	l := newLog(t)
-	for _, prefix := range []string{"", "a", "a/b/", "with space", "a+b=c&d?e#f", "per%20cent%2F", "öffentlich/头", "_-.~!*'();:@,$[]", `"<>\|^{}` + "`"} {
+	for _, prefix := range []string{
+		"", "a", "a/b/", "with space", "a+b=c&d?e#f", "per%20cent%2F", "öffentlich/头", "_-.~!*'();:@,$[]", `"<>\|^{}` + "`",
+	} {
 		store := audittest.NewStore(t)
 		b := store.Bucket(t, store.Settings(prefix), l.key.Verifier)
 		require.NoError(t, b.Publish(t.Context(), l.head(1)), prefix)
