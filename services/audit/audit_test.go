@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -99,4 +100,30 @@ func TestDependenciesComeAndGo(t *testing.T) {
 		require.Eventually(t, func() bool { return ready(t, service) }, patience, tick)
 	}
 	assert.ElementsMatch(t, want, e.Log(t))
+}
+
+// TestHeadsBucket: the service publishes in the bucket that its settings name, and is ready without it.
+func TestHeadsBucket(t *testing.T) {
+	t.Parallel()
+	e, store := audittest.New(t), audittest.NewStore(t)
+	store.Mood(func(w http.ResponseWriter, _ *http.Request) bool {
+		audittest.Refuse(w, http.StatusServiceUnavailable, "SlowDown", "")
+		return true
+	})
+	deps := process.Deps{Bus: e.Bus, DatabaseURL: e.URL, AckWait: time.Second, Logger: zerolog.Nop(), Clock: clock.System}
+	config := audit.Config{Key: audit.NewKey(), HeadsBucket: store.Settings("p")}
+	service, err := audit.New(config, deps)
+	require.NoError(t, err)
+	audittest.Start(t, service.Run)
+	e.Execute(t, "cust_001", 0, 1)
+	e.Await(t, 3)
+	require.Eventually(t, func() bool { return len(store.Requests()) > 0 }, patience, tick)
+	require.True(t, ready(t, service))
+	store.Mood(nil)
+	require.Eventually(t, func() bool { return len(store.Objects(t)) == 2 }, patience, tick)
+
+	config.HeadsBucket.SecretAccessKey = ""
+	_, err = audit.New(config, deps)
+	require.ErrorContains(t, err, "AWS_SECRET_ACCESS_KEY")
+	require.ErrorContains(t, config.Validate(), "AWS_SECRET_ACCESS_KEY")
 }

@@ -210,24 +210,29 @@ func (a *All) serve(ctx context.Context, p *place) error {
 			return nil
 		case <-p.wake:
 		}
-		if lifecycle.Retry(ctx, report, p.publish) != nil || !lifecycle.Sleep(ctx, p.interval) {
+		published := false
+		err := lifecycle.Retry(ctx, report, func(ctx context.Context) (err error) {
+			published, err = p.publish(ctx)
+			return err
+		})
+		if err != nil || published && !lifecycle.Sleep(ctx, p.interval) {
 			return nil //nolint:nilerr // ctx has ended
 		}
 	}
 }
 
 // publish publishes the newest head, if there is one that is not.
-func (p *place) publish(ctx context.Context) error {
+func (p *place) publish(ctx context.Context) (published bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	head, compared := p.state()
 	if head.Size == 0 {
-		return nil
+		return false, nil
 	}
 	if !compared {
 		had, err := p.to.Published(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
 		p.mutex.Lock()
 		defer p.mutex.Unlock()
@@ -235,16 +240,16 @@ func (p *place) publish(ctx context.Context) error {
 			p.learn(had)
 			p.judge(true)
 		}
-		return nil
+		return false, nil
 	}
 	if err := p.to.Publish(ctx, head); err != nil {
-		return err
+		return false, err
 	}
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.has, p.since = max(p.has, head.Size), time.Time{}
 	p.judge(true)
-	return nil
+	return true, nil
 }
 
 // state gives what is to be published, of size 0 for nothing.

@@ -29,7 +29,7 @@ var ErrRewound = errors.New("the log is not the one whose tree head was publishe
 
 // Publisher takes signed tree heads out of the reach of whoever has the database.
 type Publisher interface {
-	// Publish makes the head known. It is called with the newest one until it succeeds, and may be called with the same one again.
+	// Publish makes the head known. It is called with the newest one again and again, for the sake of places that were away.
 	Publish(ctx context.Context, head storedtree.SignedHead) error
 	// Published gives the newest head that was published, of size 0 when there is none.
 	Published(ctx context.Context) (storedtree.SignedHead, error)
@@ -92,12 +92,11 @@ func (s *Signer) run(ctx context.Context) error {
 	}
 	_ = lifecycle.Retry(ctx, report, func(ctx context.Context) error { // nothing but the end of ctx ends the retries
 		err := s.resume(ctx)
-		published := int64(0) // so that the newest head is published where it is not yet
 		for healthy := false; err == nil; {
 			if !s.pause(ctx) {
 				return nil
 			}
-			if published, err = s.step(ctx, published); err == nil && !healthy {
+			if err = s.step(ctx); err == nil && !healthy {
 				s.fault.Store(nil)
 				err = s.tell(ctx, FaultNone) // what was told before, by whomever, is over
 				healthy = true
@@ -159,35 +158,35 @@ func (s *Signer) resume(ctx context.Context) error {
 	return nil
 }
 
-// step signs the log as it stands, when it has grown, and publishes that. It gives the size that is published.
-func (s *Signer) step(ctx context.Context, published int64) (int64, error) {
+// step signs the log as it stands, when it has grown, and publishes the newest head.
+func (s *Signer) step(ctx context.Context) error {
 	stored, err := storedtree.Load(ctx, s.pool)
 	if err != nil {
-		return published, err
+		return err
 	}
 	latest, err := storedtree.Latest(ctx, s.pool)
 	if err != nil {
-		return published, err
+		return err
 	}
 	if size := stored.Edge.Size(); size > latest.Size {
 		head := tree.Head{Origin: s.key.Signer.Name(), Size: size, Root: stored.Root, Time: s.clock()}
 		signed, err := head.Sign(s.key.Signer)
 		if err != nil {
-			return published, err
+			return err
 		}
 		if err := insertHead(ctx, s.pool, head, signed); err != nil {
-			return published, err
+			return err
 		}
 		latest = storedtree.SignedHead{Size: size, Note: signed}
 	}
 	s.signed.Store(latest.Size)
-	if latest.Size <= published {
-		return published, nil
+	if latest.Size == 0 {
+		return nil
 	}
 	if err := s.outside.Publish(ctx, latest); err != nil {
-		return published, fmt.Errorf("publish the tree head of size %d: %w", latest.Size, err)
+		return fmt.Errorf("publish the tree head of size %d: %w", latest.Size, err)
 	}
-	return latest.Size, nil
+	return nil
 }
 
 func insertHead(ctx context.Context, pool *pgxpool.Pool, head tree.Head, signed []byte) error {

@@ -304,15 +304,28 @@ func TestNewKeyIsANewLog(t *testing.T) {
 	assert.NotEqual(t, old.Signer.Name(), head.Origin)
 }
 
-// TestDirectoryCatchesWhatWasRewound: somebody who puts back the database, and NATS with it, does not have the directory.
-func TestDirectoryCatchesWhatWasRewound(t *testing.T) {
+// TestOtherPlacesCatchWhatWasRewound: somebody who puts back the database, and NATS with it, does not have the directory, or the bucket.
+func TestOtherPlacesCatchWhatWasRewound(t *testing.T) {
 	t.Parallel()
-	e := audittest.New(t)
-	dir := t.TempDir()
+	t.Run("directory", func(t *testing.T) {
+		t.Parallel()
+		e, dir := audittest.New(t), t.TempDir()
+		requireCaught(t, e, func() publish.Publisher { return publish.NewDirectory(dir, e.Key.Verifier) })
+	})
+	t.Run("bucket", func(t *testing.T) {
+		t.Parallel()
+		e, store := audittest.New(t), audittest.NewStore(t)
+		requireCaught(t, e, func() publish.Publisher { return store.Bucket(t, store.Settings(""), e.Key.Verifier) })
+	})
+}
+
+// requireCaught publishes on NATS and in the place, and puts back all but the place.
+func requireCaught(t *testing.T, e *audittest.Env, open func() publish.Publisher) {
+	t.Helper()
 	start := func(messages *bus.Bus) (w *Writer, stop func()) {
 		all := publish.NewAll(e.Key.Verifier, zerolog.New(zerolog.NewTestWriter(t)))
 		all.Add("nats", publish.NewNATS(messages))
-		all.Add("directory", publish.NewDirectory(dir, e.Key.Verifier))
+		all.Add("other", open())
 		stopAll := audittest.Start(t, all.Run)
 		log := zerolog.New(zerolog.NewTestWriter(t))
 		pool := e.Pool(t, migrations.Role)
@@ -320,15 +333,15 @@ func TestDirectoryCatchesWhatWasRewound(t *testing.T) {
 		stopWriter := audittest.Start(t, w.Run)
 		return w, func() { stopWriter(); stopAll() }
 	}
-	inDirectory := func() int64 {
-		found, err := publish.NewDirectory(dir, e.Key.Verifier).Published(t.Context())
+	inPlace := func() int64 {
+		found, err := open().Published(t.Context())
 		require.NoError(t, err)
 		return found.Size
 	}
 	e.Execute(t, "cust_001", 0, 100)
 	_, stop := start(e.Bus)
 	awaitSigned(t, e, 300)
-	require.Eventually(t, func() bool { return inDirectory() == 300 }, patience, tick)
+	require.Eventually(t, func() bool { return inPlace() == 300 }, patience, tick)
 	stop()
 
 	rewind(t, e)
@@ -340,7 +353,7 @@ func TestDirectoryCatchesWhatWasRewound(t *testing.T) {
 	require.ErrorIs(t, w.signer.Fault(), ErrRewound)
 	stop()
 	assert.Empty(t, requireHeads(t, e))
-	assert.EqualValues(t, 300, inDirectory())
+	assert.EqualValues(t, 300, inPlace())
 	published, err := publish.NewNATS(other.Bus).Published(t.Context())
 	require.NoError(t, err)
 	assert.Zero(t, published.Size)
