@@ -39,7 +39,7 @@ func TestWrongSettings(t *testing.T) {
 		"NATS URL":              {[]string{"GALLEY_NATS_URL=http://localhost"}, nil, "GALLEY_NATS_URL must be a URL that begins with nats://"},
 		"database URL":          {[]string{"GALLEY_DATABASE_URL=mysql://secret@localhost"}, nil, "GALLEY_DATABASE_URL must be a URL that begins with postgres://"},
 		"bucket without a key":  {[]string{"GALLEY_AUDIT_HEADS_BUCKET=s3://heads", "AWS_REGION=eu-central-1"}, nil, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"},
-		"no bucket":             {nil, []string{"--audit-heads-bucket", "heads", "--aws-access-key-id", "a"}, `GALLEY_AUDIT_HEADS_BUCKET is "heads"`},
+		"no bucket":             {[]string{"AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b"}, []string{"--audit-heads-bucket", "heads", "--aws-region", "eu-1"}, `GALLEY_AUDIT_HEADS_BUCKET is "heads"`},
 		"no data directory":     {[]string{"GALLEY_DATA_DIR="}, nil, "GALLEY_DATA_DIR is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
