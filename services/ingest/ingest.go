@@ -145,8 +145,8 @@ func (s *Service) serve(ctx context.Context, listener net.Listener) error {
 	activities := activity.NewRecorder(reader, events, now)
 	logins := login.New(activities, now, log)
 	api := httpapi.New(httpapi.Deps{
-		Executor: acceptor, Quoter: acceptor, Executions: history, Usage: usage.NewReader(reader), Control: controller, Catalogue: found, Schedules: schedules, Watch: watcher,
-		DeadLetters: deadletter.New(messages, reader, events, now), Bus: messages,
+		Executor: acceptor, Quoter: acceptor, Executions: history, Usage: usage.NewReader(reader), Control: controller, Catalogue: found,
+		Schedules: schedules, Watch: watcher, DeadLetters: deadletter.New(messages, reader, events, now), Bus: messages,
 		Activities: activities, Logins: logins, Checks: s.Checks(),
 		OperatorKey: s.config.OperatorKey, Clock: now, Log: log,
 	})

@@ -199,9 +199,13 @@ func (r *Report) Ledger(transactions []query.Transaction) {
 func (r *Report) Executions(executions []client.Execution, more bool) {
 	rows := make([][]string, len(executions))
 	for i, e := range executions {
+		took := ""
+		if e.Status.Terminal() {
+			took = milliseconds(e.DurationMS)
+		}
 		rows[i] = []string{
 			e.AcceptedAt.UTC().Format(time.DateTime), e.AgentID + "/" + e.RecipeID, strconv.Itoa(e.Version), string(e.Status),
-			milliseconds(e.DurationMS), e.Charged.String(), e.ExecutionID,
+			took, e.Charged.String(), e.ExecutionID,
 		}
 	}
 	table(r.w, []column{

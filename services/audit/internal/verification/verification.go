@@ -151,7 +151,8 @@ type told struct {
 // Record publishes what was found as an activity, which becomes a row of the log.
 func Record(ctx context.Context, messages *bus.Bus, found *verify.Report, author Author) error {
 	after := told{
-		Leaves: found.Leaves, Skipped: found.Skipped, Size: found.Size, Root: found.Root, SignedSize: found.SignedSize, Found: int64(len(found.Findings)) + found.Unlisted,
+		Leaves: found.Leaves, Skipped: found.Skipped, Size: found.Size, Root: found.Root, SignedSize: found.SignedSize,
+		Found: int64(len(found.Findings)) + found.Unlisted,
 	}
 	for _, finding := range found.Findings[:min(len(found.Findings), maxTold)] {
 		after.Findings = append(after.Findings, finding.String())

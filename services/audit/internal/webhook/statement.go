@@ -113,14 +113,15 @@ type target struct {
 	Failures int
 }
 
-// claim gives webhooks that have not got the head, may be tried, and have a secret of the log's key, and keeps them from being tried again until then, also when nobody can
-// record what comes of it.
+// claim gives webhooks that have not got the head, may be tried, and have a secret of the log's key, and keeps them from being tried again
+// until then, also when nobody can record what comes of it.
 func claim(ctx context.Context, pool *pgxpool.Pool, origin string, size int64, now, until time.Time) ([]target, error) {
 	const statement = `
 		UPDATE audit.webhooks SET due_at = $4
 		WHERE customer_id IN (
 			SELECT customer_id FROM audit.webhooks
-			WHERE due_at <= $3 AND (origin <> $1 OR delivered_size < $2) AND key_name IN ('', $1) ORDER BY due_at, customer_id LIMIT $5 FOR UPDATE SKIP LOCKED)
+			WHERE due_at <= $3 AND (origin <> $1 OR delivered_size < $2) AND key_name IN ('', $1)
+			ORDER BY due_at, customer_id LIMIT $5 FOR UPDATE SKIP LOCKED)
 		RETURNING customer_id, url, nonce, interval_seconds, failures`
 	rows, err := pool.Query(ctx, statement, origin, size, now, until, batch)
 	if err != nil {
