@@ -23,7 +23,10 @@ const (
 	stretches = 4
 )
 
-func newStretched(tb testing.TB) *written { return newSigned(tb, stretched, 1, 256, 4500, 5000, 9000) }
+func newStretched(tb testing.TB) *written {
+	tb.Helper()
+	return newSigned(tb, stretched, 1, 256, 4500, 5000, 9000)
+}
 
 // newSigned is a log of some rows, with tree heads of these sizes and of all rows.
 func newSigned(tb testing.TB, rows int, heads ...int) *written {
