@@ -320,10 +320,8 @@ func (c *demoCommand) Run(app *app) (err error) {
 	ctx, stop := context.WithCancel(app.ctx)
 	defer stop()
 	s := settings{dataDir: dataDir{DataDir: filepath.Join(dir, "data")}, tuning: c.tuning}
-	for _, address := range []*string{&s.HTTPAddr, &s.NATSAddr, &s.SandboxAddr, &s.SandboxSMTP} {
-		if *address, err = freeAddress(ctx); err != nil {
-			return err
-		}
+	if err := chooseFree(ctx, &s.HTTPAddr, &s.NATSAddr, &s.SandboxAddr, &s.SandboxSMTP); err != nil {
+		return err
 	}
 	return s.serve(ctx, app, func(_ context.Context, _ datadir.Dir, demo error) error {
 		stop()
@@ -331,12 +329,16 @@ func (c *demoCommand) Run(app *app) (err error) {
 	})
 }
 
-// freeAddress finds a port that nobody listens on.
-func freeAddress(ctx context.Context) (string, error) {
+// chooseFree finds ports that nobody listens on. All are held until the last one is found: a port that was let go may be found again.
+func chooseFree(ctx context.Context, addresses ...*string) error {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
+	for _, address := range addresses {
+		listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("find a free port: %w", err)
+		}
+		defer listener.Close() //nolint:errcheck // nothing was accepted
+		*address = listener.Addr().String()
 	}
-	return listener.Addr().String(), listener.Close()
+	return nil
 }
