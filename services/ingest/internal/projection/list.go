@@ -12,9 +12,7 @@ import (
 
 	"github.com/galley-engine/galley/pkg/journal"
 	"github.com/galley-engine/galley/pkg/postgres"
-	"github.com/galley-engine/galley/schemas/credit"
 	"github.com/galley-engine/galley/schemas/event"
-	"github.com/galley-engine/galley/schemas/problem"
 	"github.com/galley-engine/galley/schemas/subject"
 )
 
@@ -153,7 +151,6 @@ func (e *Execution) end(completed *journal.Record) error {
 	if err := changed.add(completed); err != nil {
 		return err
 	}
-	e.Status, e.CompletedAt, e.DurationMS = event.Status(changed.statuses[0]), changed.completed[0], changed.durations[0]
-	e.Charged, e.Code = credit.Micro(changed.charged[0]), problem.Code(changed.codes[0])
+	changed.tell(e)
 	return nil
 }

@@ -131,10 +131,9 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 	}
 	fresh := Execution{
 		ExecutionID: execution.ID, CustomerID: execution.Customer, AgentID: rows.agents[0], RecipeID: rows.recipes[0],
-		RecipeVersion: rows.versions[0], Status: event.Status(rows.statuses[0]), AcceptedAt: rows.accepted[0],
-		CompletedAt: rows.completed[0], DurationMS: rows.durations[0], Charged: credit.Micro(rows.charged[0]),
-		Code: problem.Code(rows.codes[0]), Response: rows.responses[0],
+		RecipeVersion: rows.versions[0], AcceptedAt: rows.accepted[0], Response: rows.responses[0],
 	}
+	rows.tell(&fresh)
 	if accepted.Kind == event.Accepted {
 		links, err := linksOf(&accepted)
 		if err != nil {
@@ -149,6 +148,12 @@ func (r *Reader) fromJournal(ctx context.Context, execution subject.Execution, l
 		fresh.Status = last.Kind.Standing()
 	}
 	return fresh, fresh.progress(last)
+}
+
+// tell tells how the first execution stands, and how it ended.
+func (c *changes) tell(e *Execution) {
+	e.Status, e.CompletedAt, e.DurationMS = event.Status(c.statuses[0]), c.completed[0], c.durations[0]
+	e.Charged, e.Code = credit.Micro(c.charged[0]), problem.Code(c.codes[0])
 }
 
 // Completed implements accept.History.
